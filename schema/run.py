@@ -1,0 +1,213 @@
+"""Runs: one training run each, its configuration, and where its checkpoints are published."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from open360.schema.model import Described, SpecModel, StepFunction, spec_error
+from open360.schema.names import Count, Fraction, Name, Positive, RepoId
+from open360.schema.order import ChunkOrder, MaterializedOrder, Order
+from open360.schema.series import Series
+from pydantic import Field, model_validator
+
+Precision = Literal["float32", "bfloat16", "float16", "bfloat16-mixed", "float16-mixed", "fp8-mixed"]
+
+
+class Parent(SpecModel):
+    """The checkpoint from which a run starts, by `checkpoint` name or by `step`, in this release or another."""
+
+    run: Name
+    checkpoint: Name | None = None
+    step: Count | None = None
+    release: str | None = Field(
+        default=None, description="ORG/NAME of the release that holds the run, when not this one"
+    )
+
+    @model_validator(mode="after")
+    def _one_point(self) -> Self:
+        if (self.checkpoint is None) == (self.step is None):
+            raise spec_error("parent_point", "", "a parent is named by 'checkpoint' or by 'step', one of them")
+        return self
+
+
+class ParameterGroup(SpecModel):
+    """Parameters whose name matches `match` (a glob) get other settings (as muP asks for)."""
+
+    match: str
+    learning_rate: float | None = Field(default=None, description="factor on the schedule's learning rate")
+    weight_decay: float | None = None
+    initial_std: float | None = None
+
+
+class Optimizer(Described):
+    """The optimizer and its settings; they always come from here, never from a saved state."""
+
+    type: Literal["adamw", "adam", "sgd", "lion", "muon", "adafactor", "ademamix"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float | None = Field(default=None, gt=0, description="limit of the global gradient norm")
+    groups: tuple[ParameterGroup, ...] = ()
+
+
+class LearningRate(Described):
+    """The learning rate as a function of the step; `horizon` is where the decay ends, whatever the last step is."""
+
+    type: Literal["cosine", "linear", "constant", "wsd", "inverse_sqrt"]
+    peak: float = Field(gt=0)
+    end: float = Field(default=0.0, ge=0)
+    start: float = Field(default=0.0, ge=0, description="learning rate before the first step of the warm-up")
+    warmup: Count = Field(default=0, description="steps")
+    horizon: Positive | None = Field(default=None, description="step at which `end` is reached")
+    decay: Positive | None = Field(default=None, description="wsd: steps of the final decay")
+
+    @model_validator(mode="after")
+    def _horizon_is_there(self) -> Self:
+        if self.type in ("cosine", "linear", "wsd"):
+            if self.horizon is None:
+                raise spec_error("horizon", "/horizon", f"a {self.type} schedule needs its 'horizon' in steps")
+            if self.horizon <= self.warmup:
+                raise spec_error("horizon", "/horizon", "the horizon lies after the warm-up")
+        if self.type == "wsd" and (self.decay is None or self.decay > (self.horizon or 0) - self.warmup):
+            raise spec_error("wsd_decay", "/decay", "a wsd schedule needs 'decay' steps that fit after the warm-up")
+        return self
+
+
+class Parallelism(Described):
+    """How the run was spread over devices from step `from_step` on."""
+
+    from_step: Count = 0
+    world_size: Positive | None = None
+    data: Positive | None = None
+    tensor: Positive | None = None
+    pipeline: Positive | None = None
+    per_device_batch: Positive | None = None
+    accumulation: Positive = 1
+    nodes: Positive | None = None
+    device: str | None = None
+
+
+class Restart(Described):
+    """The run was stopped and continued: at `at`, from the checkpoint of step `restored`."""
+
+    at: Count
+    restored: Count
+    seed: int | None = None
+    world_size: Positive | None = None
+    reason: str | None = None
+
+
+class StepSpan(Described):
+    """Steps `first` … `last` (inclusive) that were skipped, or whose data was seen and not learned from."""
+
+    first: Count
+    last: Count
+    reason: str = Field(min_length=3)
+
+
+class Masking(Described):
+    """Rows or tokens that were read but left out of the loss."""
+
+    kind: Literal["repetition", "goldfish", "prompt", "document-boundary", "other"]
+    share: Fraction | None = None
+
+
+class HubRepositories(SpecModel):
+    """Where a run is published. `aliases` and `former` are other ids of the same model repository."""
+
+    model: RepoId | None = None
+    data: RepoId | None = None
+    optimizer: RepoId | None = None
+    aliases: tuple[RepoId, ...] = ()
+    former: tuple[RepoId, ...] = ()
+
+
+class RunVariant(Described):
+    """A run that differs from the described one in the named fields only (sizes, seeds, deduplicated data)."""
+
+    name: Name
+    corpus: Name | None = None
+    seed: int | None = None
+    parameters: Positive | None = None
+    architecture: dict[str, Any] | None = None
+    hub: HubRepositories | None = None
+    order: Order | None = None
+    series: Series | None = None
+
+
+class Run(Described):
+    """One training run.
+
+    `batch` is rows a step. `architecture` holds `transformers`' own configuration keys, verbatim.
+    """
+
+    name: Name
+    objective: Literal["pretrain", "sft", "dpo"]
+    parent: Parent | None = None
+    corpus: Name | None = None
+    architecture: dict[str, Any] = Field(default_factory=dict)
+    parameters: Positive | None = Field(default=None, description="declared number of weights")
+    custom_code: bool = Field(default=False, description="loading needs code from the repository")
+    optimizer: Optimizer | None = None
+    schedule: LearningRate | None = None
+    batch: StepFunction[int] | None = None
+    seq_len: Positive | None = Field(default=None, description="predicted ids a row, when the corpus does not say")
+    steps: Positive | None = Field(default=None, description="batches consumed at the end of the run")
+    precision: StepFunction[str] | None = None
+    parallelism: tuple[Parallelism, ...] = ()
+    seed: int | None = None
+    seed_rule: str | None = Field(default=None, description="how the seed in force followed from `seed`, where it did")
+    determinism: Literal["portable", "machine", "tolerance"] | None = None
+    order: Order = MaterializedOrder(kind="materialized")
+    series: Series | None = None
+    restarts: tuple[Restart, ...] = ()
+    skipped: tuple[StepSpan, ...] = ()
+    masking: tuple[Masking, ...] = ()
+    hub: HubRepositories = HubRepositories()
+    logs: tuple[str, ...] = Field(default=(), description="where the training log is: files of the release or URLs")
+    variants: tuple[RunVariant, ...] = ()
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if self.precision is not None:
+            known = Precision.__args__  # type: ignore[attr-defined]
+            for _, value in self.precision.root:
+                if value not in known:
+                    raise spec_error("precision", "/precision", f"'{value}' is not one of {', '.join(known)}")
+        if self.batch is not None and any(value < 1 for _, value in self.batch.root):
+            raise spec_error("batch", "/batch", "a batch holds at least one row")
+        if isinstance(self.order, ChunkOrder) and self.steps is not None:
+            needed = self.order.rows_used * len(self.order.sequence())
+            if self.batch is not None and len(self.batch.root) == 1 and needed != self.steps * self.batch.at(0):
+                raise spec_error(
+                    "chunk_rows",
+                    "/order/rows_used",
+                    f"chunks x rows_used is steps x batch: expected {self.steps * self.batch.at(0)}, found {needed}",
+                )
+        for index, span in enumerate(self.skipped):
+            if span.last < span.first or (self.steps is not None and span.last >= self.steps):
+                raise spec_error("step_outside_run", f"/skipped/{index}", "these steps lie outside the run")
+        if self.series is not None and self.steps is not None and self.series.at:
+            for index, item in enumerate(self.series.at):
+                last = item if isinstance(item, int) else item.last
+                if last > self.steps:
+                    raise spec_error(
+                        "step_outside_run",
+                        f"/series/at/{index}",
+                        f"step {last} lies after the run's last step {self.steps}",
+                    )
+        return self
+
+    def expanded(self) -> tuple[Run, ...]:
+        """The run itself when it has no variants, else one run for each variant."""
+        if not self.variants:
+            return (self,)
+        runs = []
+        for variant in self.variants:
+            changes = {
+                field: getattr(variant, field)
+                for field in RunVariant.model_fields
+                if getattr(variant, field) is not None and field != "evidence"
+            }
+            runs.append(self.model_copy(update={**changes, "variants": ()}))
+        return tuple(runs)

@@ -1,0 +1,177 @@
+"""Arithmetic of a run: rows and tokens at a step, checkpoints, segments, learning rate. Pure functions of the spec.
+
+A step is an optimizer step. Batch *N* is 0-based; a checkpoint's step *s* is the number of batches consumed, so
+checkpoint *s* has seen batches 0 … s-1. A segment is a half-open range of steps `[first, end)`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from open360.schema.corpus import Corpus
+from open360.schema.errors import Open360Error
+from open360.schema.order import ChunkOrder
+from open360.schema.run import LearningRate, Run
+
+
+class ScheduleError(Open360Error):
+    """The spec does not say enough, or not that, to answer a question about a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointPlan:
+    """A declared checkpoint. `index` is None for the initial one."""
+
+    name: str
+    step: int
+    index: int | None
+    revision: str
+    tokens: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """What lies between two neighbouring checkpoints: batches `first_step` … `end_step - 1`."""
+
+    name: str
+    parent: str | None
+    index: int
+    first_step: int
+    end_step: int
+    first_row: int
+    end_row: int
+
+    @property
+    def rows(self) -> int:
+        """Rows trained on in this segment."""
+        return self.end_row - self.first_row
+
+
+def rows_at(run: Run, step: int) -> int:
+    """Rows consumed by the first `step` batches. Raises ScheduleError when the batch is not declared."""
+    if run.batch is None:
+        raise ScheduleError(
+            f"run '{run.name}' declares no 'batch', so its rows at step {step} are unknown; add 'batch'"
+        )
+    return sum((end - first) * batch for first, end, batch in run.batch.pieces(step)) if step else 0
+
+
+def seq_len_of(run: Run, corpus: Corpus | None) -> int:
+    """Predicted ids a row. Raises ScheduleError when neither the corpus nor the run says it."""
+    if run.seq_len is not None:
+        return run.seq_len
+    if corpus is not None and corpus.row is not None:
+        return corpus.row.seq_len
+    raise ScheduleError(f"run '{run.name}' has no sequence length; add 'seq_len' to it or 'row' to its corpus")
+
+
+def tokens_at(run: Run, corpus: Corpus | None, step: int) -> int:
+    """Tokens predicted in the first `step` batches: rows x seq_len, never read off a name."""
+    return rows_at(run, step) * seq_len_of(run, corpus)
+
+
+def checkpoints(run: Run, corpus: Corpus | None = None) -> list[CheckpointPlan]:
+    """All declared checkpoints of a run, by step; the initial one first. Empty without a series."""
+    if run.series is None:
+        return []
+    series = run.series
+    if run.steps is None and series.every is not None:
+        raise ScheduleError(f"run '{run.name}' has a series but no 'steps'; add the number of batches of the run")
+    last = run.steps if run.steps is not None else max(s if isinstance(s, int) else s.last for s in series.at)
+    plans: list[tuple[str, int, int | None]] = []
+    if series.initial is not None:
+        plans.append((series.initial, 0, None))
+    countable = run.batch is not None and (run.seq_len is not None or (corpus is not None and corpus.row is not None))
+    for index, step in enumerate(series.steps(last), start=series.first_index):
+        tokens = tokens_at(run, corpus, step) if countable else 0
+        plans.append((series.checkpoint_name(index=index, step=step, tokens=tokens), step, index))
+    return [
+        CheckpointPlan(
+            name=name,
+            step=step,
+            index=index,
+            revision=series.revisions.get(name, name),
+            tokens=tokens_at(run, corpus, step) if countable else None,
+        )
+        for name, step, index in plans
+    ]
+
+
+def find_checkpoint(run: Run, name: str, corpus: Corpus | None = None) -> CheckpointPlan:
+    """The declared checkpoint called `name`, or known by that revision or alias. Raises ScheduleError."""
+    plans = checkpoints(run, corpus)
+    wanted = run.series.aliases.get(name, name) if run.series is not None else name
+    for plan in plans:
+        if wanted in (plan.name, plan.revision):
+            return plan
+    near = ", ".join([plans[0].name, "…", plans[-1].name]) if len(plans) > 1 else "none declared"
+    raise ScheduleError(f"run '{run.name}' has no checkpoint '{name}' (expected one of: {near}); see 'open360 show'")
+
+
+def segments(run: Run, corpus: Corpus | None = None) -> list[Segment]:
+    """The segments of a run in order. The first one starts at step 0, with the initial checkpoint as parent if any."""
+    plans = checkpoints(run, corpus)
+    found: list[Segment] = []
+    first, parent = 0, None
+    for plan in plans:
+        if plan.step == 0:
+            parent = plan.name
+            continue
+        found.append(
+            Segment(
+                name=plan.name,
+                parent=parent,
+                index=len(found),
+                first_step=first,
+                end_step=plan.step,
+                first_row=rows_at(run, first),
+                end_row=rows_at(run, plan.step),
+            )
+        )
+        first, parent = plan.step, plan.name
+    return found
+
+
+def segment_of_step(run: Run, step: int, corpus: Corpus | None = None) -> Segment:
+    """The segment that trains batch `step` (0-based). Raises ScheduleError outside the run."""
+    for segment in segments(run, corpus):
+        if segment.first_step <= step < segment.end_step:
+            return segment
+    raise ScheduleError(
+        f"run '{run.name}' has no batch {step} (expected 0 to {(run.steps or 1) - 1}); see 'open360 show'"
+    )
+
+
+def newest_chunk(run: Run, segment: Segment) -> int:
+    """Number of the chunk that a segment trains on, for orders of kind `chunk`. Raises ScheduleError otherwise."""
+    if not isinstance(run.order, ChunkOrder):
+        raise ScheduleError(f"run '{run.name}' has order '{run.order.kind}': a segment is not one chunk there")
+    per_chunk = run.order.rows_used
+    first, last = segment.first_row // per_chunk, (segment.end_row - 1) // per_chunk
+    if first != last:
+        raise ScheduleError(f"segment '{segment.name}' spans chunks {first} to {last}; ask by step instead")
+    return run.order.sequence()[last]
+
+
+def learning_rate(schedule: LearningRate, step: int) -> float:
+    """Learning rate of batch `step` (0-based).
+
+    The warm-up ends on batch `warmup - 1` at the peak; the decay then falls over `horizon - warmup` batches.
+    Cosine as in Loshchilov & Hutter (2017), ending at `end`.
+    """
+    if step < schedule.warmup:
+        return schedule.start + (schedule.peak - schedule.start) * (step + 1) / schedule.warmup
+    if schedule.type == "constant":
+        return schedule.peak
+    if schedule.type == "inverse_sqrt":
+        return schedule.peak * math.sqrt(max(schedule.warmup, 1) / max(step + 1, schedule.warmup, 1))
+    horizon = schedule.horizon or schedule.warmup + 1
+    if schedule.type == "wsd":
+        decay = schedule.decay or 1
+        fraction = min(max(step - (horizon - decay), 0) / decay, 1.0)
+        return schedule.peak + (schedule.end - schedule.peak) * fraction
+    fraction = min((step - schedule.warmup) / (horizon - schedule.warmup), 1.0)
+    if schedule.type == "linear":
+        return schedule.peak + (schedule.end - schedule.peak) * fraction
+    return schedule.end + (schedule.peak - schedule.end) * 0.5 * (1.0 + math.cos(math.pi * fraction))

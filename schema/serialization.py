@@ -1,0 +1,257 @@
+"""Bytes <-> models. YAML and JSON in, canonical JSON (and readable YAML) out.
+
+Rules of this module:
+
+* YAML is read by the YAML 1.2 core schema: `no`, `008` and `12:30` stay what they look like, `3e-4` is a number.
+* YAML goes to JSON and then through pydantic's strict JSON mode (strict mode refuses tuples from YAML's lists).
+* Every problem of a document is reported at once, each with file, line and column.
+* Input is bounded in bytes, nodes and depth; aliases cannot explode.
+* `load(dump(x)) == x`, and the bytes of a dump depend on the content alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeVar
+
+import yaml
+from open360.schema.errors import SpecError, SpecProblem, UnsupportedVersionError
+from open360.schema.manifest import MAX_MANIFEST_BYTES, Manifest
+from open360.schema.spec import SUPPORTED_VERSIONS, ReleaseSpec
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+MAX_SPEC_BYTES = 4 << 20
+MAX_NODES = 400_000
+MAX_DEPTH = 60
+MAX_POSITION_BYTES = 2 << 20  # line numbers of larger JSON documents are not worth their time
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+Positions = dict[str, tuple[int, int]]
+
+_NULL = re.compile(r"^(~|null|Null|NULL|)$")
+_BOOL = re.compile(r"^(true|True|TRUE|false|False|FALSE)$")
+_INT = re.compile(r"^([-+]?[0-9]{1,4000}|0o[0-7]{1,4000}|0x[0-9a-fA-F]{1,4000})$")
+_FLOAT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,4})?$")
+
+
+def _plain_scalar(text: str) -> Any:
+    """The value of an unquoted scalar by the YAML 1.2 core schema (https://yaml.org/spec/1.2.2/#103-core-schema)."""
+    if _NULL.match(text):
+        return None
+    if _BOOL.match(text):
+        return text.lower() == "true"
+    if _INT.match(text):
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+    return float(text) if _FLOAT.match(text) else text
+
+
+class _Reader:
+    """Turns a YAML node tree into plain data, and remembers where each value stood."""
+
+    def __init__(self, file: str) -> None:
+        self.file, self.nodes = file, 0
+        self.positions: Positions = {}
+
+    def read(self, node: yaml.Node, pointer: str = "", depth: int = 0) -> Any:
+        self.nodes += 1
+        if self.nodes > MAX_NODES or depth > MAX_DEPTH:
+            raise SpecError(
+                (self._problem(node, pointer, "too_large", "the document is nested or repeated beyond all use"),)
+            )
+        self.positions[pointer] = (node.start_mark.line + 1, node.start_mark.column + 1)
+        if isinstance(node, yaml.ScalarNode):
+            return _plain_scalar(node.value) if not node.style else node.value
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(item, f"{pointer}/{i}", depth + 1) for i, item in enumerate(node.value)]
+        data: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is None or key in data:
+                what = "a key must be a plain word" if key is None else f"the key '{key}' stands here twice"
+                raise SpecError((self._problem(key_node, pointer, "bad_key", what),))
+            child = f"{pointer}/{_escape(key)}"
+            data[key] = self.read(value_node, child, depth + 1)
+            # A wrong key is best shown at the key, a wrong value at the value.
+            self.positions[child + "#key"] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+        return data
+
+    def _problem(self, node: yaml.Node, pointer: str, code: str, message: str) -> SpecProblem:
+        mark = node.start_mark
+        return SpecProblem(
+            file=self.file,
+            line=mark.line + 1,
+            column=mark.column + 1,
+            pointer=pointer,
+            code=code,
+            message=message,
+        )
+
+
+def _escape(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def parse_yaml(data: bytes, file: str, max_bytes: int = MAX_SPEC_BYTES) -> tuple[Any, Positions]:
+    """Plain data of a YAML document, with the line and column of every value by JSON pointer. Raises SpecError."""
+    _check_size(data, file, max_bytes)
+    try:
+        node = yaml.compose(
+            data.decode("utf-8"), Loader=yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader
+        )
+    except UnicodeDecodeError as error:
+        raise SpecError(
+            (_at(file, None, "encoding", f"not UTF-8 text ({error.reason} at byte {error.start})"),)
+        ) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = (mark.line + 1, mark.column + 1) if mark is not None else None
+        text = getattr(error, "problem", None) or str(error)
+        raise SpecError((_at(file, place, "yaml_syntax", f"not valid YAML: {text}"),)) from error
+    if node is None:
+        raise SpecError((_at(file, (1, 1), "empty", "the document is empty"),))
+    reader = _Reader(file)
+    return reader.read(node), reader.positions
+
+
+def parse_json(data: bytes, file: str, max_bytes: int = MAX_MANIFEST_BYTES) -> Any:
+    """Plain data of a JSON document. Raises SpecError."""
+    _check_size(data, file, max_bytes)
+    try:
+        return json.loads(data)
+    except json.JSONDecodeError as error:
+        place = (error.lineno, error.colno)
+        raise SpecError((_at(file, place, "json_syntax", f"not valid JSON: {error.msg}"),)) from error
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise SpecError((_at(file, None, "json_syntax", f"not valid JSON: {error}"),)) from error
+
+
+def _check_size(data: bytes, file: str, limit: int) -> None:
+    if len(data) > limit:
+        raise SpecError((_at(file, None, "too_large", f"{len(data)} bytes, expected at most {limit}"),))
+
+
+def _at(file: str, place: tuple[int, int] | None, code: str, message: str) -> SpecProblem:
+    line, column = place if place is not None else (None, None)
+    return SpecProblem(file=file, line=line, column=column, pointer="", code=code, message=message)
+
+
+def load_spec(data: bytes, file: str = "release.yaml") -> ReleaseSpec:
+    """Read a spec. Raises SpecError with every problem, UnsupportedVersionError for another version."""
+    plain, positions = parse_yaml(data, file)
+    plain = migrate(plain, file)
+    return _validate(ReleaseSpec, plain, file, positions)
+
+
+def load_spec_with_positions(data: bytes, file: str = "release.yaml") -> tuple[ReleaseSpec, Positions]:
+    """Read a spec and where each of its values stands (for findings that point into the file)."""
+    plain, positions = parse_yaml(data, file)
+    return _validate(ReleaseSpec, migrate(plain, file), file, positions), positions
+
+
+def load_manifest(data: bytes, file: str = "manifest.json") -> Manifest:
+    """Read a manifest. Raises SpecError with every problem, UnsupportedVersionError for another version."""
+    plain = migrate(parse_json(data, file), file)
+    return load_json_model(Manifest, data, file, plain)
+
+
+def load_json_model(model: type[ModelT], data: bytes, file: str, plain: Any = None) -> ModelT:
+    """Read any model from JSON bytes. Raises SpecError."""
+    plain = parse_json(data, file) if plain is None else plain
+    try:
+        return _validate(model, plain, file, {})
+    except SpecError:
+        if len(data) > MAX_POSITION_BYTES:
+            raise
+        _, positions = parse_yaml(data, file, MAX_POSITION_BYTES)
+        return _validate(model, plain, file, positions)
+
+
+def migrate(plain: Any, file: str) -> Any:
+    """Bring the data of an older spec version to the newest. Version 1 is the first, so only the check is needed."""
+    if isinstance(plain, dict) and "open360" in plain and plain["open360"] not in SUPPORTED_VERSIONS:
+        raise UnsupportedVersionError(file, plain["open360"], SUPPORTED_VERSIONS)
+    return plain
+
+
+def _validate(model: type[ModelT], plain: Any, file: str, positions: Positions) -> ModelT:
+    try:
+        return model.model_validate_json(json.dumps(plain))
+    except ValidationError as error:
+        problems = [_problem_of(details, plain, file, positions) for details in error.errors(include_url=False)]
+        raise SpecError(tuple(dict.fromkeys(problems))) from error
+
+
+def _problem_of(details: ErrorDetails, plain: Any, file: str, positions: Positions) -> SpecProblem:
+    pointer = _pointer(details["loc"], plain)
+    extra = details.get("ctx", {}).get("pointer")
+    if extra:
+        pointer += str(extra)
+    message = details["msg"]
+    key = pointer.rsplit("/", 1)[-1].replace("~1", "/").replace("~0", "~")
+    if details["type"] == "extra_forbidden":
+        message = f"unknown key '{key}'; check its spelling against the JSON Schema"
+    elif details["type"] == "missing":
+        message = f"the key '{details['loc'][-1]}' is missing"
+    elif details["type"] == "string_pattern_mismatch":
+        message = f"'{str(details['input'])[:120]}' does not have the expected form ({details['ctx']['pattern']})"
+    elif not extra and isinstance(details.get("input"), str | int | float | bool):
+        message = f"{message}, found {json.dumps(details['input'])[:120]}"
+    place = _nearest(pointer, positions, at_key=details["type"] == "extra_forbidden")
+    line, column = place if place is not None else (None, None)
+    return SpecProblem(file=file, line=line, column=column, pointer=pointer, code=details["type"], message=message)
+
+
+def _pointer(loc: tuple[int | str, ...], plain: Any) -> str:
+    """JSON pointer of an error: parts of `loc` that name union members, not keys, are left out."""
+    pointer = ""
+    here: Any = plain
+    for index, part in enumerate(loc):
+        keys: Any = here if isinstance(here, dict) else range(len(here)) if isinstance(here, list) else ()
+        if part in keys:
+            here = here[part]
+        elif index != len(loc) - 1 or not isinstance(here, dict):
+            continue
+        pointer += f"/{_escape(str(part))}"
+    return pointer
+
+
+def _nearest(pointer: str, positions: Positions, *, at_key: bool) -> tuple[int, int] | None:
+    if at_key and pointer + "#key" in positions:
+        return positions[pointer + "#key"]
+    while pointer not in positions and pointer:
+        pointer = pointer.rsplit("/", 1)[0]
+    return positions.get(pointer)
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one JSON text of a value: sorted keys, two spaces, UTF-8, a newline at the end, no NaN."""
+    return (json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def dump_json(model: BaseModel) -> bytes:
+    """Canonical JSON of a model; fields at their default are left out."""
+    return canonical_json(model.model_dump(mode="json", exclude_defaults=True))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every string that our reader would not read back as that string."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    plain = isinstance(_plain_scalar(text), str) and text.isprintable()
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def dump_yaml(model: BaseModel) -> bytes:
+    """Readable YAML of a spec; `load_spec(dump_yaml(x)) == x`."""
+    plain = model.model_dump(mode="json", exclude_defaults=True)
+    text = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return text.encode()

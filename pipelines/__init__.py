@@ -1,1 +1,1 @@
-"""DVC stages."""
+"""The stages of `dvc.yaml`: thin; each reads the spec, calls release or trainer, writes its outputs."""

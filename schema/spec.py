@@ -223,6 +223,13 @@ class ReleaseSpec(SpecModel):
                 return run
         raise KeyError(name)
 
+    def corpus(self, name: str) -> Corpus:
+        """The corpus called `name`. Raises KeyError."""
+        for corpus in self.corpora:
+            if corpus.name == name:
+                return corpus
+        raise KeyError(name)
+
     def corpus_of(self, run: Run) -> Corpus | None:
         """The corpus that `run` trains on, when it names one."""
         return next((corpus for corpus in self.corpora if corpus.name == run.corpus), None)

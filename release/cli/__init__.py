@@ -1,0 +1,1 @@
+"""The command line: `open360`. The only package that imports click."""

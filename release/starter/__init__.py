@@ -1,0 +1,91 @@
+"""The small release that `open360 init` writes: spec, dvc.yaml, sample text; `dvc repro` works on it at once."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from open360.schema.errors import Open360Error
+from open360.schema.names import MAX_PATH_CHARS
+
+NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,60}$")
+IGNORED = "/corpora/\n/runs/*/chunks\n/runs/*/steps\n/runs/*/packing.json\n/runs/*/checkpoints\n/records/\n/.scratch/\n"
+
+
+class StarterError(Open360Error):
+    """The folder for a new release cannot be used."""
+
+
+def write_starter(folder: Path) -> list[str]:
+    """Write a small release into `folder`, which is new or empty, and set up git and DVC there.
+
+    Returns the files written, relative to the folder. Raises StarterError when the folder is in use, its name cannot
+    name a release, or git or DVC is missing.
+    """
+    name = folder.resolve().name.lower()
+    if not NAME.match(name) or len(str(folder)) > MAX_PATH_CHARS:
+        raise StarterError(
+            f"{folder}: '{name}' cannot name a release; use letters, digits, '.', '_', '-' and run 'open360 init' again"
+        )
+    if folder.exists() and any(folder.iterdir()):
+        raise StarterError(f"{folder}: expected a new or empty folder, found files in it; choose another one")
+    for program in ("git", "dvc"):
+        if shutil.which(program) is None:
+            raise StarterError(
+                f"'{program}' is not on the path; run \"pip install 'open360[pipeline,train]'\" and try again"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    source = resources.files("open360.release.starter") / "files"
+    for path, text in _texts(source, ""):
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text.replace("@NAME@", name), encoding="utf-8")
+    (folder / ".gitignore").write_text(IGNORED)
+    (folder / "constraints.txt").write_text(installed_versions())
+    _set_up(folder)
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and ".git/" not in str(p))
+
+
+def _texts(folder: Traversable, prefix: str) -> list[tuple[str, str]]:
+    found = []
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
+        if entry.is_dir():
+            found += _texts(entry, f"{prefix}{entry.name}/")
+        else:
+            found.append((prefix + entry.name, entry.read_text(encoding="utf-8")))
+    return found
+
+
+def installed_versions() -> str:
+    """The environment as a constraints file: one pinned distribution a line."""
+    pins = {
+        dist.metadata["Name"].lower(): dist.version.split("+")[0]
+        for dist in importlib.metadata.distributions()
+        if dist.metadata["Name"] and dist.metadata["Name"].lower() != "open360"
+    }
+    return "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()))
+
+
+def _set_up(folder: Path) -> None:
+    def run(*command: str) -> None:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise StarterError(f"{folder}: '{' '.join(command)}' failed: {done.stderr.strip()[-400:]}")
+
+    inside = subprocess.run(["git", "rev-parse", "--git-dir"], cwd=folder, capture_output=True, check=False)
+    if inside.returncode == 0:
+        run("dvc", "init", "--quiet", "--subdir")
+    else:
+        run("git", "init", "--quiet")
+        run("dvc", "init", "--quiet")
+    run("dvc", "config", "core.analytics", "false")
+    run("dvc", "config", "core.check_update", "false")
+    run("dvc", "config", "cache.type", "reflink,hardlink,copy")
+    (folder / ".dvcignore").write_text("__pycache__/\nrecords/\n.scratch/\n")
+    run(sys.executable, "-P", "-m", "open360.pipelines.plan")

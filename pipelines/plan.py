@@ -1,0 +1,130 @@
+"""Write `segments.json` and `code.json`, which `dvc.yaml` reads: `python -P -m open360.pipelines.plan`.
+
+`segments.json` is the table that DVC loops over, with `prev` pointers, and the digest of the slice of the spec that
+each stage reads: a stage runs again when its slice changes, and only then. Both files are committed; a stage refuses
+to run when they are stale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from open360.pipelines.code_digests import StaleCodeError, code_digests
+from open360.schema.atomic import write_bytes
+from open360.schema.corpus import Corpus
+from open360.schema.errors import IntegrityError, Open360Error
+from open360.schema.layout import CODE_FILE, SEGMENTS_FILE, SPEC_FILE, chunk_name
+from open360.schema.run import Run
+from open360.schema.schedule import checkpoints, segments
+from open360.schema.serialization import canonical_json, load_spec, parse_json
+from open360.schema.spec import ReleaseSpec
+from open360.trainer.slices import training_slice
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def _corpus_slices(corpus: Corpus) -> dict[str, str]:
+    """What each stage of data preparation reads of a corpus."""
+    plain = corpus.model_dump(mode="json", exclude_defaults=True)
+    origin = ("name", "pypi", "http", "hub", "local", "sha256")
+    taken = (*origin, "include", "exclude", "license")
+    sources = plain.get("sources", [])
+    return {
+        "sources": _digest([{key: s[key] for key in origin if key in s} for s in sources]),
+        "documents": _digest(
+            [
+                [{key: s[key] for key in taken if key in s and key != "license"} for s in sources],
+                [plain.get(key) for key in ("deduplicate", "held_out", "seed")],
+            ]
+        ),
+        "tokenizer": _digest([plain.get("tokenizer"), plain.get("row", {}).get("separator")]),
+        "order": _digest([[(s["name"], s.get("epochs", 1)) for s in sources], plain.get("seed"), plain.get("row")]),
+    }
+
+
+def segments_table(spec: ReleaseSpec) -> dict[str, Any]:
+    """The content of `segments.json`. Raises Open360Error when a run cannot be built as it is declared."""
+    table: dict[str, Any] = {"corpora": {}, "runs": {}, "segments": {}, "checkpoints": {}}
+    for corpus in spec.corpora:
+        table["corpora"][corpus.name] = _corpus_slices(corpus)
+    names = [plan.name for run in spec.all_runs() for plan in checkpoints(run, spec.corpus_of(run))]
+    for run in spec.all_runs():
+        _add_run(table, spec, run, names)
+    return table
+
+
+def _add_run(table: dict[str, Any], spec: ReleaseSpec, run: Run, names: list[str]) -> None:
+    if run.corpus is None or run.series is None or run.series.initial is None:
+        raise Open360Error(
+            f"{SPEC_FILE}: run '{run.name}' needs a 'corpus' and a 'series' with an 'initial' checkpoint to be built"
+        )
+    corpus = spec.corpus(run.corpus)
+    plain = run.model_dump(mode="json")
+    training = hashlib.sha256(training_slice(spec, run)).hexdigest()
+    table["runs"][run.name] = {
+        "corpus": corpus.name,
+        "initial": run.series.initial,
+        "training": training,
+        "packing": _digest([plain["steps"], plain["batch"], plain["series"]]),
+    }
+    for segment in segments(run, corpus):
+        table["segments"][_key(names, run.name, segment.name)] = {
+            "run": run.name,
+            "corpus": corpus.name,
+            "checkpoint": segment.name,
+            "prev": segment.parent,
+            "chunk": chunk_name(segment.index),
+            "training": training,
+            "steps": [segment.first_step, segment.end_step],
+        }
+    for plan in checkpoints(run, corpus):
+        table["checkpoints"][_key(names, run.name, plan.name)] = {
+            "run": run.name,
+            "corpus": corpus.name,
+            "checkpoint": plan.name,
+        }
+
+
+def _key(names: list[str], run: str, checkpoint: str) -> str:
+    """A checkpoint's name as a stage name: with its run where the name alone would be ambiguous."""
+    return checkpoint if names.count(checkpoint) == 1 else f"{run}.{checkpoint}"
+
+
+def lock_text(spec: ReleaseSpec, root: Path) -> str:
+    """Text of the environment lock that the spec names; empty when it names none."""
+    for code in spec.code:
+        if code.lock is not None and (root / code.lock).is_file():
+            return (root / code.lock).read_text()
+    return ""
+
+
+def check_fresh(spec: ReleaseSpec, root: Path, stage: str) -> None:
+    """Raise when the committed tables do not describe the spec and the code of `stage`."""
+    found = parse_json((root / SEGMENTS_FILE).read_bytes(), SEGMENTS_FILE)
+    if found != segments_table(spec):
+        raise IntegrityError(
+            SEGMENTS_FILE,
+            f"the table of {SPEC_FILE} as it is",
+            "another one",
+            "run 'python -P -m open360.pipelines.plan', then 'dvc repro' again",
+        )
+    written = parse_json((root / CODE_FILE).read_bytes(), CODE_FILE)
+    if written.get(stage) != code_digests(lock_text(spec, root))[stage]:
+        raise StaleCodeError(CODE_FILE, [stage])
+
+
+def main(root: Path) -> None:
+    """Write both tables into the release folder `root`."""
+    spec = load_spec((root / SPEC_FILE).read_bytes(), SPEC_FILE)
+    write_bytes(root / SEGMENTS_FILE, canonical_json(segments_table(spec)))
+    write_bytes(root / CODE_FILE, canonical_json(code_digests(lock_text(spec, root))))
+    sys.stderr.write(f"wrote {SEGMENTS_FILE} and {CODE_FILE}; next: dvc repro\n")
+
+
+if __name__ == "__main__":
+    main(Path.cwd())

@@ -1,0 +1,30 @@
+"""`open360 hub serve DIR`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group("hub")
+def command() -> None:
+    """A local Hub: the Hub's protocol for the stock client, from a folder."""
+
+
+@command.command("serve")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8360, show_default=True, help="0 takes a free port and prints it.")
+@click.option("--xet/--no-xet", default=True, show_default=True, help="Offer the Xet transfer path.")
+@click.option(
+    "--allow-faults", is_flag=True, help="Accept orders to fail (status codes, cut connections), to rehearse."
+)
+def serve_command(directory: Path, host: str, port: int, xet: bool, allow_faults: bool) -> None:
+    """Serve DIRECTORY (made when missing) until Ctrl-C.
+
+    Point a client at it with HF_ENDPOINT=http://127.0.0.1:8360 and any HF_TOKEN.
+    """
+    from open360.release.local_hub import serve
+
+    serve(directory, host, port, xet=xet, allow_faults=allow_faults)

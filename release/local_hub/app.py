@@ -152,7 +152,7 @@ def _xet_routes() -> list[Route]:
     return [
         _route("POST", "/xet/{store}/v1/xorbs/{prefix}/{hash}", xet_routes.put_xorb),
         _route("POST", "/xet/{store}/v1/shards", xet_routes.put_shard),
-        _route("GET", "/xet/{store}/v1/reconstructions/{hash}", xet_routes.get_reconstruction),
+        _route("GET", "/xet/{store}/{version}/reconstructions/{hash}", xet_routes.get_reconstruction),
         _route("GET", "/xet/{store}/xorbs/{hash}", xet_routes.get_xorb),
         _route("POST", "/xet/{store}/v1/telemetry", xet_routes.take_telemetry),
         _route("POST", "/v1/telemetry", xet_routes.take_telemetry),

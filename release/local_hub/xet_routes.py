@@ -1,7 +1,7 @@
 """Routes of Xet: tokens, and the content-addressed store that the tokens lead to.
 
-Specification: the Xet protocol, "CAS API" (Hugging Face Hub documentation). Version 1 of each endpoint is enough:
-the client falls back to it where a newer one answers 404.
+Specification: the Xet protocol, "CAS API" (Hugging Face Hub documentation). Uploads are offered in version 1 only:
+a client falls back to it where a newer one answers 404. Reconstructions come in both versions.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ async def get_reconstruction(request: Request) -> Response:
     """Say which chunks of which xorbs make up a file, or a range of it."""
     store, xet_hash = _addressed(request), _hash(request)
     url = f"{base_url(request)}/xet/{store.id}/xorbs"
+    key, fetch = ("xorbs", _fetch_v2) if part(request, "version") == "v2" else ("fetch_info", _fetch_v1)
 
     def read() -> dict[str, Any]:
         file = store.read(xet_hash)
@@ -91,14 +92,11 @@ async def get_reconstruction(request: Request) -> Response:
             {"hash": piece.xorb, "unpacked_length": piece.size, "range": {"start": piece.first, "end": piece.last}}
             for piece in pieces
         ]
-        return {
-            "offset_into_first_range": offset,
-            "terms": terms,
-            "fetch_info": {
-                xorb: [_fetch(store, url, xorb, first, last) for first, last in runs]
-                for xorb, runs in _runs(pieces).items()
-            },
+        fetches = {
+            xorb: [fetch(store, f"{url}/{xorb}", xorb, first, last) for first, last in runs]
+            for xorb, runs in _runs(pieces).items()
         }
+        return {"offset_into_first_range": offset, "terms": terms, key: fetches}
 
     return JSONResponse(await run_in_threadpool(read))
 
@@ -115,13 +113,19 @@ def _runs(pieces: list[Piece]) -> dict[str, list[tuple[int, int]]]:
     return by_xorb
 
 
-def _fetch(store: XetStore, url: str, xorb: str, first: int, last: int) -> dict[str, Any]:
+def _fetch_v1(store: XetStore, url: str, xorb: str, first: int, last: int) -> dict[str, Any]:
+    return {"range": {"start": first, "end": last}, "url": url, "url_range": _byte_range(store, xorb, first, last)}
+
+
+def _fetch_v2(store: XetStore, url: str, xorb: str, first: int, last: int) -> dict[str, Any]:
+    # One range an entry: a client then asks for each with a plain range header.
+    chunks = {"start": first, "end": last}
+    return {"url": url, "ranges": [{"chunks": chunks, "bytes": _byte_range(store, xorb, first, last)}]}
+
+
+def _byte_range(store: XetStore, xorb: str, first: int, last: int) -> dict[str, int]:
     table = store.chunk_table(xorb)
-    return {
-        "range": {"start": first, "end": last},
-        "url": f"{url}/{xorb}",
-        "url_range": {"start": table[first].start, "end": table[last - 1].end - 1},
-    }
+    return {"start": table[first].start, "end": table[last - 1].end - 1}
 
 
 async def get_xorb(request: Request) -> Response:

@@ -25,7 +25,7 @@ from rich.table import Table
 
 HUB_FOLDER = "hub"
 PULLED = "ckpt_003"
-README_DIGEST = re.compile(r"last checkpoint[^`]*`([0-9a-f]{64})`")
+README_DIGEST = re.compile(r"last checkpoint has the sha256\s+`([0-9a-f]{64})`")
 console = Console(stderr=True)
 
 

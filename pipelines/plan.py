@@ -21,7 +21,7 @@ from open360.schema.run import Run
 from open360.schema.schedule import checkpoints, segments
 from open360.schema.serialization import canonical_json, load_spec, parse_json
 from open360.schema.spec import ReleaseSpec
-from open360.trainer.slices import training_slice
+from open360.trainer.slices import slice_digest
 
 
 def _digest(value: Any) -> str:
@@ -65,11 +65,10 @@ def _add_run(table: dict[str, Any], spec: ReleaseSpec, run: Run, names: list[str
         )
     corpus = spec.corpus(run.corpus)
     plain = run.model_dump(mode="json")
-    training = hashlib.sha256(training_slice(spec, run)).hexdigest()
     table["runs"][run.name] = {
         "corpus": corpus.name,
         "initial": run.series.initial,
-        "training": training,
+        "training": slice_digest(spec, run, 0),
         "packing": _digest([plain["steps"], plain["batch"], plain["series"]]),
     }
     for segment in segments(run, corpus):
@@ -79,7 +78,7 @@ def _add_run(table: dict[str, Any], spec: ReleaseSpec, run: Run, names: list[str
             "checkpoint": segment.name,
             "prev": segment.parent,
             "chunk": chunk_name(segment.index),
-            "training": training,
+            "training": slice_digest(spec, run, segment.end_step),
             "steps": [segment.first_step, segment.end_step],
         }
     for plan in checkpoints(run, corpus):

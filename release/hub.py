@@ -1,0 +1,336 @@
+"""The Hub, as open360 needs it: the only module that talks to `huggingface_hub`.
+
+Rules of this module:
+
+* Everything is read at a commit, never at a branch.
+* Reads are tried a few times with growing, jittered pauses. Writes are tried once: the caller looks first whether a
+  lost answer was a success (`release/publishing.py`).
+* Errors of the client leave as `HubError`s, errors of this disk as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import huggingface_hub
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import build_hf_headers, disable_progress_bars, httpx  # type: ignore[attr-defined]
+from open360.release.hub_errors import (
+    HubAnswerError,
+    HubAuthError,
+    HubConflictError,
+    HubError,
+    HubNotFoundError,
+    HubRateLimitedError,
+    HubUnavailableError,
+    error_of_status,
+    first_line,
+)
+from open360.release.hub_objects import Refs, RemoteFile, Repo, Upload
+from open360.release.hub_patience import Patience
+from open360.schema.errors import IntegrityError
+
+__all__ = [
+    "Hub",
+    "HubAnswerError",
+    "HubAuthError",
+    "HubConflictError",
+    "HubError",
+    "HubNotFoundError",
+    "HubRateLimitedError",
+    "HubUnavailableError",
+]
+
+PUBLIC_HUB = "https://huggingface.co"
+MAX_TREE_FILES = 500_000
+TIMEOUT = httpx.Timeout(120.0, connect=15.0)  # the Hub gives up on a commit after 60 s
+BLOCK_BYTES = 1 << 18
+COMMIT = re.compile(r"[0-9a-f]{40}")
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)")
+_XET_STATUS = re.compile(r"HTTP status [a-z]+ error \((\d{3})")  # the Xet transfer tells statuses as text
+_CLIENT_ERRORS = (httpx.HTTPError, OSError, ValueError, KeyError, RuntimeError, EntryNotFoundError)
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedCommit:
+    """Files that the Hub has received, or will with the commit itself."""
+
+    repo: Repo
+    branch: str
+    additions: tuple[huggingface_hub.CommitOperationAdd, ...]
+
+
+class Hub:
+    """One Hub, as one account sees it. Safe for several threads.
+
+    Every method may raise HubError: of the kinds HubAuthError, HubNotFoundError, HubConflictError,
+    HubRateLimitedError, HubUnavailableError, HubAnswerError.
+    """
+
+    def __init__(
+        self, endpoint: str | None = None, token: str | None = None, *, patience: Patience | None = None
+    ) -> None:
+        """`endpoint`: HF_ENDPOINT, else the public Hub, when None. `token`: what the client finds when None."""
+        self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or PUBLIC_HUB).rstrip("/")
+        self.patience = patience or Patience()
+        self._api = huggingface_hub.HfApi(endpoint=self.endpoint, token=token)
+        self._token = token
+        disable_progress_bars()
+
+    # Reading
+
+    def refs(self, repo: Repo) -> Refs:
+        """Branches and tags."""
+        found = self._reading(str(repo), lambda: self._api.list_repo_refs(repo.id, repo_type=repo.type))
+        return Refs(
+            branches={ref.name: ref.target_commit for ref in found.branches},
+            tags={ref.name: ref.target_commit for ref in found.tags},
+        )
+
+    def commit_of(self, repo: Repo, revision: str) -> str:
+        """The commit that a branch or tag stands for now."""
+        thing = f"{repo} at '{revision}'"
+        sha = self._reading(thing, lambda: self._api.repo_info(repo.id, repo_type=repo.type, revision=revision)).sha
+        if sha is None or COMMIT.fullmatch(sha) is None:
+            raise HubAnswerError(thing, self.endpoint, f"expected a commit, found {sha!r}")
+        return sha
+
+    def first_commit(self, repo: Repo) -> str:
+        """The commit that the repository began with."""
+        commits = self._reading(
+            f"{repo}, history", lambda: self._api.list_repo_commits(repo.id, repo_type=repo.type, revision="main")
+        )
+        if not commits:
+            raise HubAnswerError(str(repo), self.endpoint, "expected a history, found none")
+        return commits[-1].commit_id
+
+    def tree(self, repo: Repo, commit: str) -> dict[str, RemoteFile]:
+        """Every file at a commit by its path: one call a thousand files."""
+        thing = f"{repo} at {commit[:12]}"
+
+        def read() -> dict[str, RemoteFile]:
+            found: dict[str, RemoteFile] = {}
+            for entry in self._api.list_repo_tree(repo.id, repo_type=repo.type, revision=commit, recursive=True):
+                if isinstance(entry, huggingface_hub.hf_api.RepoFile):
+                    sha256 = entry.lfs.sha256 if entry.lfs is not None else None
+                    found[entry.path] = RemoteFile(bytes=entry.size, sha256=sha256, git_id=entry.blob_id)
+                if len(found) > MAX_TREE_FILES:
+                    raise HubAnswerError(thing, self.endpoint, f"it lists more than {MAX_TREE_FILES} files")
+            return found
+
+        with self._translating(thing):  # the client tries this call again by itself
+            return read()
+
+    def read(self, repo: Repo, commit: str, path: str, max_bytes: int) -> bytes:
+        """A whole file of at most `max_bytes`."""
+        thing = f"{repo}, file '{path}'"
+
+        def get() -> bytes:
+            with self._opened(repo, commit, path, {}) as response:
+                data = self._take(response, 0, max_bytes + 1)
+                expected = response.headers.get("Content-Length")
+            if len(data) > max_bytes:
+                raise HubAnswerError(thing, self.endpoint, f"expected at most {max_bytes} bytes, found more")
+            if expected is not None and expected.isdecimal() and int(expected) != len(data):
+                raise HubUnavailableError(thing, self.endpoint, f"only {len(data)} of {expected} bytes came")
+            return data
+
+        return self._reading(thing, get)
+
+    def read_range(self, repo: Repo, commit: str, path: str, begin: int, end: int) -> bytes:
+        """Bytes `[begin, end)` of a file, exactly: an answer that is not that range is an error.
+
+        A Hub that ignores the range costs `end` bytes, never the whole file.
+        """
+        thing = f"{repo}, file '{path}', bytes {begin} to {end}"
+        if begin >= end:
+            return b""
+
+        def get() -> bytes:
+            with self._opened(repo, commit, path, {"Range": f"bytes={begin}-{end - 1}"}) as response:
+                if response.status_code == 206:
+                    header = response.headers.get("Content-Range", "")
+                    span = _CONTENT_RANGE.fullmatch(header)
+                    if span is None or (int(span[1]), int(span[2])) != (begin, end - 1):
+                        raise HubAnswerError(thing, self.endpoint, f"it answered with another range ({header!r})")
+                    data = self._take(response, 0, end - begin)
+                elif response.status_code == 200:
+                    data = self._take(response, begin, end)
+                else:
+                    raise HubAnswerError(thing, self.endpoint, f"unexpected status {response.status_code}")
+            if len(data) != end - begin:
+                raise HubUnavailableError(thing, self.endpoint, f"only {len(data)} bytes came")
+            return data
+
+        return self._reading(thing, get)
+
+    def download(self, repo: Repo, commit: str, path: str, folder: Path, *, size: int, sha256: str) -> Path:
+        """A whole file into `folder` under its path, with the client's own resume and Xet transfer.
+
+        What the Hub says of it must agree with `size` and `sha256` before anything is sent; the bytes that come are
+        for the caller to verify. Raises OSError when this disk fails.
+        """
+        thing = f"{repo}, file '{path}'"
+        url = huggingface_hub.hf_hub_url(repo.id, path, repo_type=repo.type, revision=commit, endpoint=self.endpoint)
+        known = self._reading(
+            thing,
+            lambda: huggingface_hub.get_hf_file_metadata(url, token=self._token, endpoint=self.endpoint, timeout=30.0),
+        )
+        if known.size != size or (known.etag is not None and len(known.etag) == 64 and known.etag != sha256):
+            found = f"{known.size} bytes, {known.etag}"
+            raise IntegrityError(thing, f"{size} bytes, {sha256}", found, "the publication is damaged; tell its author")
+        local = self._reading(
+            thing,
+            lambda: huggingface_hub.hf_hub_download(
+                repo.id,
+                path,
+                repo_type=repo.type,
+                revision=commit,
+                local_dir=folder,
+                endpoint=self.endpoint,
+                token=self._token,
+            ),
+        )
+        return Path(local)
+
+    # Writing
+
+    def create_repo(self, repo: Repo, *, private: bool) -> None:
+        """Make a repository; one that exists is left alone."""
+        with self._translating(str(repo)):
+            self._api.create_repo(repo.id, repo_type=repo.type, private=private, exist_ok=True)
+
+    def create_branch(self, repo: Repo, branch: str, commit: str) -> None:
+        """Start a branch at a commit. Raises HubConflictError when it exists."""
+        with self._translating(f"{repo}, branch '{branch}'"):
+            self._api.create_branch(repo.id, repo_type=repo.type, branch=branch, revision=commit)
+
+    def create_tag(self, repo: Repo, tag: str, commit: str, message: str) -> None:
+        """Tag a commit. Raises HubConflictError when the tag exists."""
+        with self._translating(f"{repo}, tag '{tag}'"):
+            self._api.create_tag(repo.id, repo_type=repo.type, tag=tag, revision=commit, tag_message=message)
+
+    def prepare_commit(self, repo: Repo, branch: str, uploads: Sequence[Upload]) -> PreparedCommit:
+        """Send the large files ahead; nothing of it shows before the commit.
+
+        The digest of what was sent is compared with what was promised: raises IntegrityError.
+        """
+        thing = f"{repo}, branch '{branch}', upload of {len(uploads)} files"
+        with self._translating(thing):
+            additions = [
+                huggingface_hub.CommitOperationAdd(path_in_repo=upload.path, path_or_fileobj=upload.source)
+                for upload in uploads
+            ]
+            self._api.preupload_lfs_files(repo.id, additions, repo_type=repo.type, revision=branch)
+        for upload, addition in zip(uploads, additions, strict=True):
+            found = addition.upload_info.sha256.hex()
+            if found != upload.sha256:
+                raise IntegrityError(upload.path, upload.sha256, found, "build the release again: 'dvc repro'")
+            if addition._should_ignore:
+                raise HubAnswerError(thing, self.endpoint, f"its ignore rules would drop '{upload.path}'")
+        return PreparedCommit(repo=repo, branch=branch, additions=tuple(additions))
+
+    def commit(self, prepared: PreparedCommit, *, delete: Sequence[str], message: str, parent: str) -> str:
+        """One commit on top of `parent`, all of it or nothing; returns its id.
+
+        Raises HubConflictError when the branch has moved from `parent`.
+        """
+        repo = prepared.repo
+        operations: list[huggingface_hub.CommitOperationAdd | huggingface_hub.CommitOperationDelete] = [
+            *prepared.additions,
+            *(huggingface_hub.CommitOperationDelete(path_in_repo=path, is_folder=False) for path in delete),
+        ]
+        with self._translating(f"{repo}, commit on '{prepared.branch}'"):
+            made = self._api.create_commit(
+                repo.id,
+                operations,
+                repo_type=repo.type,
+                revision=prepared.branch,
+                commit_message=message,
+                parent_commit=parent,
+            )
+        return made.oid
+
+    # How errors and pauses are handled
+
+    def _reading(self, thing: str, call: Callable[[], ResultT]) -> ResultT:
+        def translated() -> ResultT:
+            with self._translating(thing):
+                return call()
+
+        return self.patience.keep_asking(translated)
+
+    @contextlib.contextmanager
+    def _opened(self, repo: Repo, commit: str, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+        url = huggingface_hub.hf_hub_url(repo.id, path, repo_type=repo.type, revision=commit, endpoint=self.endpoint)
+        sent = {**build_hf_headers(token=self._token), "Accept-Encoding": "identity", **headers}
+        with huggingface_hub.get_session().stream(
+            "GET", url, headers=sent, timeout=TIMEOUT, follow_redirects=True
+        ) as response:
+            huggingface_hub.hf_raise_for_status(response)
+            told = [answer.headers.get("X-Repo-Commit") for answer in [*response.history, response]]
+            if any(sha not in (None, commit) for sha in told):
+                problem = f"expected commit {commit}, answered with {told}"
+                raise HubAnswerError(f"{repo}, file '{path}'", self.endpoint, problem)
+            yield response
+
+    @staticmethod
+    def _take(response: httpx.Response, begin: int, end: int) -> bytes:
+        """Bytes `[begin, end)` of a body, or fewer when it ends before; reads no further than needed."""
+        taken, at = bytearray(), 0
+        for block in response.iter_bytes(BLOCK_BYTES):
+            taken += block[max(begin - at, 0) : max(end - at, 0)]
+            at += len(block)
+            if at >= end:
+                break
+        return bytes(taken)
+
+    @contextlib.contextmanager
+    def _translating(self, thing: str) -> Iterator[None]:
+        huggingface_hub.get_session().timeout = TIMEOUT  # the client has none, and would wait for ever
+        try:
+            yield
+        except _CLIENT_ERRORS as error:
+            disk_error = _disk_error_in(error)
+            if disk_error is error:
+                raise
+            if disk_error is not None:
+                raise disk_error from error
+            raise self._translate(thing, error) from error
+
+    def _translate(self, thing: str, error: BaseException) -> HubError:
+        answer = _http_error_in(error)
+        if answer is not None:
+            status = 404 if isinstance(answer, RepositoryNotFoundError) else answer.response.status_code
+            return error_of_status(thing, self.endpoint, status, answer.response.headers, first_line(answer))
+        status_in_text = _XET_STATUS.search(str(error))
+        if status_in_text is not None:
+            return error_of_status(thing, self.endpoint, int(status_in_text[1]), {}, first_line(error))
+        if isinstance(error, ValueError | KeyError):
+            return HubAnswerError(thing, self.endpoint, f"it cannot be understood ({first_line(error)})")
+        return HubUnavailableError(thing, self.endpoint, f"no whole answer ({first_line(error)})")
+
+
+def _http_error_in(error: BaseException | None) -> HfHubHTTPError | None:
+    for _ in range(6):
+        if error is None or isinstance(error, HfHubHTTPError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _disk_error_in(error: BaseException) -> OSError | None:
+    """The error as one of this disk, when it is: of the operating system, and not of a connection."""
+    if "No space left on device" in str(error):  # the Xet transfer raises it as text
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    foreign = httpx.HTTPError | ConnectionError | TimeoutError
+    return error if isinstance(error, OSError) and error.errno is not None and not isinstance(error, foreign) else None

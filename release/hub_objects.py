@@ -1,0 +1,46 @@
+"""What there is on a Hub, as data: repositories, refs, files; and what is sent to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+RepoType = Literal["model", "dataset"]
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Repo:
+    """A repository on the Hub."""
+
+    id: str
+    type: RepoType
+
+    def __str__(self) -> str:
+        return f"{self.type} repo {self.id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteFile:
+    """A file at a commit. The Hub knows the sha256 of large files, and the git blob id of small ones."""
+
+    bytes: int
+    sha256: str | None
+    git_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refs:
+    """Branches and tags of a repository, each with its commit."""
+
+    branches: dict[str, str]
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A file to be uploaded: its path in the repository, its content, and what its sha256 must be."""
+
+    path: str
+    source: Path | bytes
+    sha256: str

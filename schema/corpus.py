@@ -34,6 +34,45 @@ class HubPin(SpecModel):
     text: str = Field(default="text", description="column that holds the text of a document")
 
 
+class FileSet(Described):
+    """The published files of the tokenised data, in order.
+
+    `pattern` has one of `{index}` (with an optional width such as `{index:05d}`); or `listed` names a document that
+    lists the files one by one, for orders that depend on the list (duplicates count).
+    """
+
+    pattern: str | None = Field(default=None, pattern=r"^[^{}]*(\{index(:0?\d{1,2}d)?\}[^{}]*)?$")
+    first: Count = 0
+    stride: Positive = Field(default=1, description="2 when a set has every second number")
+    count: Positive | None = None
+    rows: Positive | None = Field(default=None, description="rows in each file")
+    bytes: Positive | None = Field(default=None, description="bytes of each file but the last")
+    last_bytes: Positive | None = None
+    total_rows: Positive | None = None
+    listed: Url | None = None
+    listed_sha256: Sha256 | None = None
+    repeated: tuple[str, ...] = Field(default=(), description="files that the list names twice")
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Bytes of all files together, when sizes are declared."""
+        if self.count is None or self.bytes is None:
+            return None
+        return self.bytes * (self.count - 1) + (self.last_bytes or self.bytes)
+
+    def numbers(self) -> range:
+        """The numbers in the names of the files, in order. Raises ValueError when `count` is not declared."""
+        if self.count is None:
+            raise ValueError("the number of files is not declared")
+        return range(self.first, self.first + self.count * self.stride, self.stride)
+
+    def file(self, index: int) -> str:
+        """Path of the file with the number `index` in its name. Raises ValueError when the set has no pattern."""
+        if self.pattern is None:
+            raise ValueError("this file set is listed, not given by a pattern")
+        return self.pattern.format(index=index)
+
+
 class Source(Described):
     """Where documents come from: exactly one of `pypi`, `http`, `hub`, `local`, or none when it is only named."""
 
@@ -52,6 +91,8 @@ class Source(Described):
     epochs: Positive = 1
     weight: Fraction | None = Field(default=None, description="sampling weight, where the mix is stated as weights")
     tokens: Count | None = Field(default=None, description="tokens of one epoch, as declared")
+    documents: Count | None = Field(default=None, description="documents or examples of one epoch, as declared")
+    files: FileSet | None = Field(default=None, description="its tokenised files, where sources are kept apart")
 
     @property
     def kind(self) -> str | None:
@@ -148,38 +189,6 @@ class RowFormat(SpecModel):
                 f"expected row_len {self.seq_len} or {self.seq_len + 1} (seq_len or one more), found {self.row_len}",
             )
         return self
-
-
-class FileSet(Described):
-    """The published files of the tokenised data, in order.
-
-    `pattern` has one of `{index}` (with an optional width such as `{index:05d}`); or `listed` names a document that
-    lists the files one by one, for orders that depend on the list (duplicates count).
-    """
-
-    pattern: str | None = Field(default=None, pattern=r"^[^{}]*(\{index(:0?\d{1,2}d)?\}[^{}]*)?$")
-    first: Count = 0
-    count: Positive | None = None
-    rows: Positive | None = Field(default=None, description="rows in each file")
-    bytes: Positive | None = Field(default=None, description="bytes of each file but the last")
-    last_bytes: Positive | None = None
-    total_rows: Positive | None = None
-    listed: Url | None = None
-    listed_sha256: Sha256 | None = None
-    repeated: tuple[str, ...] = Field(default=(), description="files that the list names twice")
-
-    @property
-    def total_bytes(self) -> int | None:
-        """Bytes of all files together, when sizes are declared."""
-        if self.count is None or self.bytes is None:
-            return None
-        return self.bytes * (self.count - 1) + (self.last_bytes or self.bytes)
-
-    def file(self, index: int) -> str:
-        """Path of file `index` (counted from `first`). Raises ValueError when the set has no pattern."""
-        if self.pattern is None:
-            raise ValueError("this file set is listed, not given by a pattern")
-        return self.pattern.format(index=index)
 
 
 class DataRepository(SpecModel):

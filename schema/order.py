@@ -84,6 +84,7 @@ class FunctionOrder(Described):
     seed: int | None = None
     epoch_base: Literal[0, 1] = Field(default=0, description="number of the first epoch; the seed is seed + epoch")
     chunk_rows: Positive = Field(default=1, description="rows that stay together in a chunked shuffle")
+    first_row: Count = Field(default=0, description="place in the shuffled order that batch 0 starts at")
     resolvable: bool = Field(default=True, description="false when the files or their sizes are not public")
 
 

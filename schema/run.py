@@ -4,29 +4,33 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from open360.schema.model import Described, SpecModel, StepFunction, spec_error
-from open360.schema.names import Count, Fraction, Name, Positive, RepoId
+from open360.schema.model import Described, SpecModel, StepFunction, spec_error, unique
+from open360.schema.names import Count, Fraction, Name, Positive, RepoId, Revision
 from open360.schema.order import ChunkOrder, MaterializedOrder, Order
-from open360.schema.series import Series
+from open360.schema.series import MAX_CHECKPOINTS, Series
 from pydantic import Field, model_validator
 
 Precision = Literal["float32", "bfloat16", "float16", "bfloat16-mixed", "float16-mixed", "fp8-mixed"]
 
 
 class Parent(SpecModel):
-    """The checkpoint from which a run starts, by `checkpoint` name or by `step`, in this release or another."""
+    """The checkpoint from which a run starts, in this release or another.
+
+    By `checkpoint` name, by `step`, or as the `final` weights where the number of steps is not known.
+    """
 
     run: Name
     checkpoint: Name | None = None
     step: Count | None = None
+    final: bool = Field(default=False, description="the last weights of the run (or of the merge)")
     release: str | None = Field(
         default=None, description="ORG/NAME of the release that holds the run, when not this one"
     )
 
     @model_validator(mode="after")
     def _one_point(self) -> Self:
-        if (self.checkpoint is None) == (self.step is None):
-            raise spec_error("parent_point", "", "a parent is named by 'checkpoint' or by 'step', one of them")
+        if (self.checkpoint is not None) + (self.step is not None) + self.final != 1:
+            raise spec_error("parent_point", "", "a parent is named by 'checkpoint', 'step' or 'final', one of them")
         return self
 
 
@@ -51,18 +55,37 @@ class Optimizer(Described):
 
 
 class LearningRate(Described):
-    """The learning rate as a function of the step; `horizon` is where the decay ends, whatever the last step is."""
+    """The learning rate as a function of the step; `horizon` is where the decay ends, whatever the last step is.
+
+    With `unit: tokens` warm-up, horizon and decay count predicted ids instead of steps. With `warmup_share` the
+    schedule is stated relative to the run: its warm-up is that share of the run's steps, its horizon the last step.
+    """
 
     type: Literal["cosine", "linear", "constant", "wsd", "inverse_sqrt"]
+    unit: Literal["steps", "tokens"] = "steps"
     peak: float = Field(gt=0)
     end: float = Field(default=0.0, ge=0)
     start: float = Field(default=0.0, ge=0, description="learning rate before the first step of the warm-up")
-    warmup: Count = Field(default=0, description="steps")
-    horizon: Positive | None = Field(default=None, description="step at which `end` is reached")
-    decay: Positive | None = Field(default=None, description="wsd: steps of the final decay")
+    warmup: Count = Field(default=0, description="steps (or tokens)")
+    warmup_share: Fraction | None = Field(default=None, description="warm-up as a share of the run's steps")
+    warmup_first: Literal[0, 1] = Field(
+        default=1, description="as what the warm-up counts batch 0: with 0 its learning rate is `start`"
+    )
+    horizon: Positive | None = Field(default=None, description="step (or tokens) at which `end` is reached")
+    decay: Positive | None = Field(default=None, description="wsd: steps (or tokens) of the final decay")
 
     @model_validator(mode="after")
     def _horizon_is_there(self) -> Self:
+        if max(self.start, self.end) > self.peak:
+            raise spec_error(
+                "peak", "/peak", "the peak is the highest learning rate, so 'start' and 'end' lie below it"
+            )
+        if self.warmup_share is not None:
+            if self.warmup or self.horizon is not None or self.unit != "steps" or self.type == "wsd":
+                raise spec_error(
+                    "warmup_share", "/warmup_share", "a schedule relative to the run has no warmup, horizon or tokens"
+                )
+            return self
         if self.type in ("cosine", "linear", "wsd"):
             if self.horizon is None:
                 raise spec_error("horizon", "/horizon", f"a {self.type} schedule needs its 'horizon' in steps")
@@ -122,14 +145,46 @@ class HubRepositories(SpecModel):
     former: tuple[RepoId, ...] = ()
 
 
+class Preference(SpecModel):
+    """Settings of a `dpo` run (Rafailov et al., arXiv 2305.18290). The reference model is the parent."""
+
+    beta: float = Field(gt=0)
+    max_prompt: Positive | None = Field(default=None, description="ids of the prompt that are kept")
+
+
+class Merge(Described):
+    """Weights made of other weights without training: the average ("soup") of checkpoints."""
+
+    name: Name
+    of: tuple[Parent, ...] = Field(min_length=2)
+    factors: tuple[float, ...] = Field(default=(), description="weight of each part; equal when left out")
+    hub: HubRepositories = HubRepositories()
+    revision: Revision | None = Field(default=None, description="where the merged weights are in the model repository")
+
+    @model_validator(mode="after")
+    def _factors_match(self) -> Self:
+        if self.factors and len(self.factors) != len(self.of):
+            raise spec_error("factors", "/factors", f"expected {len(self.of)} factors, found {len(self.factors)}")
+        return self
+
+
 class RunVariant(Described):
-    """A run that differs from the described one in the named fields only (sizes, seeds, deduplicated data)."""
+    """A run that differs from the described one in the named fields only (sizes, seeds, deduplicated data).
+
+    Keys of `architecture` replace those of the run one by one, every other field as a whole.
+    """
 
     name: Name
     corpus: Name | None = None
     seed: int | None = None
     parameters: Positive | None = None
     architecture: dict[str, Any] | None = None
+    optimizer: Optimizer | None = None
+    schedule: LearningRate | None = None
+    batch: StepFunction[int] | None = None
+    steps: Positive | None = None
+    precision: StepFunction[str] | None = None
+    parallelism: tuple[Parallelism, ...] | None = None
     hub: HubRepositories | None = None
     order: Order | None = None
     series: Series | None = None
@@ -150,6 +205,8 @@ class Run(Described):
     custom_code: bool = Field(default=False, description="loading needs code from the repository")
     optimizer: Optimizer | None = None
     schedule: LearningRate | None = None
+    preference: Preference | None = Field(default=None, description="dpo only")
+    z_loss: float | None = Field(default=None, gt=0, description="factor of the squared log normaliser in the loss")
     batch: StepFunction[int] | None = None
     seq_len: Positive | None = Field(default=None, description="predicted ids a row, when the corpus does not say")
     steps: Positive | None = Field(default=None, description="batches consumed at the end of the run")
@@ -169,34 +226,58 @@ class Run(Described):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
+        unique([v.name for v in self.variants], lambda i: f"/variants/{i}/name", "duplicate_name")
+        if self.preference is not None and self.objective != "dpo":
+            raise spec_error("preference", "/preference", f"'preference' belongs to dpo runs, this is {self.objective}")
+        for index, run in enumerate(self.expanded()):
+            prefix = f"/variants/{index}" if self.variants else ""
+            run._check_values(prefix)
+            run._check_chunks(prefix)
+            run._check_steps(prefix)
+        return self
+
+    def _check_values(self, prefix: str) -> None:
         if self.precision is not None:
             known = Precision.__args__  # type: ignore[attr-defined]
             for _, value in self.precision.root:
                 if value not in known:
-                    raise spec_error("precision", "/precision", f"'{value}' is not one of {', '.join(known)}")
+                    raise spec_error("precision", f"{prefix}/precision", f"'{value}' is not one of {', '.join(known)}")
         if self.batch is not None and any(value < 1 for _, value in self.batch.root):
-            raise spec_error("batch", "/batch", "a batch holds at least one row")
-        if isinstance(self.order, ChunkOrder) and self.steps is not None:
-            needed = self.order.rows_used * len(self.order.sequence())
-            if self.batch is not None and len(self.batch.root) == 1 and needed != self.steps * self.batch.at(0):
-                raise spec_error(
-                    "chunk_rows",
-                    "/order/rows_used",
-                    f"chunks x rows_used is steps x batch: expected {self.steps * self.batch.at(0)}, found {needed}",
-                )
+            raise spec_error("batch", f"{prefix}/batch", "a batch holds at least one row")
+
+    def _check_chunks(self, prefix: str) -> None:
+        if not isinstance(self.order, ChunkOrder) or self.steps is None or self.batch is None:
+            return
+        needed = self.order.rows_used * len(self.order.sequence())
+        rows = sum((end - first) * batch for first, end, batch in self.batch.pieces(self.steps))
+        if needed != rows:
+            raise spec_error(
+                "chunk_rows",
+                f"{prefix}/order/rows_used",
+                f"chunks x rows_used is steps x batch: expected {rows}, found {needed}",
+            )
+
+    def _check_steps(self, prefix: str) -> None:
         for index, span in enumerate(self.skipped):
             if span.last < span.first or (self.steps is not None and span.last >= self.steps):
                 raise spec_error("step_outside_run", f"/skipped/{index}", "these steps lie outside the run")
-        if self.series is not None and self.steps is not None and self.series.at:
-            for index, item in enumerate(self.series.at):
-                last = item if isinstance(item, int) else item.last
-                if last > self.steps:
-                    raise spec_error(
-                        "step_outside_run",
-                        f"/series/at/{index}",
-                        f"step {last} lies after the run's last step {self.steps}",
-                    )
-        return self
+        if self.series is None or self.steps is None:
+            return
+        if self.series.every is not None and self.steps // self.series.every > MAX_CHECKPOINTS:
+            raise spec_error(
+                "series_steps",
+                f"{prefix}/series/every",
+                f"more than {MAX_CHECKPOINTS} checkpoints in {self.steps} steps",
+            )
+        given = [(f"at/{i}", item if isinstance(item, int) else item.last) for i, item in enumerate(self.series.at)]
+        given += [(f"named/{name}", step) for name, step in self.series.named.items()]
+        for where, last in given:
+            if last > self.steps:
+                raise spec_error(
+                    "step_outside_run",
+                    f"{prefix}/series/{where}",
+                    f"step {last} lies after the run's last step {self.steps}",
+                )
 
     def expanded(self) -> tuple[Run, ...]:
         """The run itself when it has no variants, else one run for each variant."""
@@ -207,7 +288,8 @@ class Run(Described):
             changes = {
                 field: getattr(variant, field)
                 for field in RunVariant.model_fields
-                if getattr(variant, field) is not None and field != "evidence"
+                if getattr(variant, field) is not None and field not in ("architecture", "evidence")
             }
-            runs.append(self.model_copy(update={**changes, "variants": ()}))
+            architecture = {**self.architecture, **(variant.architecture or {})}
+            runs.append(self.model_copy(update={**changes, "architecture": architecture, "variants": ()}))
         return tuple(runs)

@@ -76,16 +76,20 @@ def checkpoints(run: Run, corpus: Corpus | None = None) -> list[CheckpointPlan]:
     if run.series is None:
         return []
     series = run.series
-    if run.steps is None and series.every is not None:
+    last = run.steps if run.steps is not None else series.last_declared_step()
+    if run.steps is None and (series.every is not None or series.final):
         raise ScheduleError(f"run '{run.name}' has a series but no 'steps'; add the number of batches of the run")
-    last = run.steps if run.steps is not None else max(s if isinstance(s, int) else s.last for s in series.at)
     plans: list[tuple[str, int, int | None]] = []
     if series.initial is not None:
         plans.append((series.initial, 0, None))
     countable = run.batch is not None and (run.seq_len is not None or (corpus is not None and corpus.row is not None))
-    for index, step in enumerate(series.steps(last), start=series.first_index):
+    for index, step in enumerate(series.steps(last) if last is not None else [], start=series.first_index):
         tokens = tokens_at(run, corpus, step) if countable else 0
         plans.append((series.checkpoint_name(index=index, step=step, tokens=tokens), step, index))
+    if len({name for name, _, _ in plans}) != len(plans):
+        raise ScheduleError(
+            f"two checkpoints of run '{run.name}' have one name; put {{step}} or {{index}} into the pattern"
+        )
     return [
         CheckpointPlan(
             name=name,
@@ -154,24 +158,48 @@ def newest_chunk(run: Run, segment: Segment) -> int:
     return run.order.sequence()[last]
 
 
-def learning_rate(schedule: LearningRate, step: int) -> float:
+def learning_rate(
+    schedule: LearningRate, step: int, *, steps: int | None = None, tokens_per_step: int | None = None
+) -> float:
     """Learning rate of batch `step` (0-based).
 
-    The warm-up ends on batch `warmup - 1` at the peak; the decay then falls over `horizon - warmup` batches.
-    Cosine as in Loshchilov & Hutter (2017), ending at `end`.
+    The warm-up ends on batch `warmup - 1` at the peak (with `warmup_first: 0` on batch `warmup`); the decay then falls
+    over `horizon - warmup` batches. Cosine as in Loshchilov & Hutter (2017), ending at `end`.
+
+    Args:
+        steps: batches of the run; needed when the schedule is stated relative to it.
+        tokens_per_step: predicted ids a batch; needed when the schedule counts tokens.
+    Raises:
+        ScheduleError: one of them is needed and not given.
     """
-    if step < schedule.warmup:
-        return schedule.start + (schedule.peak - schedule.start) * (step + 1) / schedule.warmup
+    warmup, horizon, decay, unit = _spans(schedule, steps, tokens_per_step)
+    at = step * unit
+    if at < warmup:
+        return schedule.start + (schedule.peak - schedule.start) * (at + schedule.warmup_first * unit) / warmup
     if schedule.type == "constant":
         return schedule.peak
     if schedule.type == "inverse_sqrt":
-        return schedule.peak * math.sqrt(max(schedule.warmup, 1) / max(step + 1, schedule.warmup, 1))
-    horizon = schedule.horizon or schedule.warmup + 1
+        return schedule.peak * math.sqrt(max(warmup, unit) / max(at + unit, warmup))
     if schedule.type == "wsd":
-        decay = schedule.decay or 1
-        fraction = min(max(step - (horizon - decay), 0) / decay, 1.0)
+        fraction = min(max(at - (horizon - decay), 0) / decay, 1.0)
         return schedule.peak + (schedule.end - schedule.peak) * fraction
-    fraction = min((step - schedule.warmup) / (horizon - schedule.warmup), 1.0)
+    fraction = min((at - warmup) / (horizon - warmup), 1.0)
     if schedule.type == "linear":
         return schedule.peak + (schedule.end - schedule.peak) * fraction
     return schedule.end + (schedule.peak - schedule.end) * 0.5 * (1.0 + math.cos(math.pi * fraction))
+
+
+def _spans(schedule: LearningRate, steps: int | None, tokens_per_step: int | None) -> tuple[int, int, int, int]:
+    """Warm-up, horizon, decay and the length of one step, all in the schedule's unit."""
+    if schedule.warmup_share is not None:
+        if steps is None:
+            raise ScheduleError("this learning rate is stated relative to the run; give the number of its steps")
+        warmup = math.ceil(schedule.warmup_share * steps)
+        return warmup, max(steps, warmup + 1), 1, 1
+    if schedule.unit == "tokens":
+        if tokens_per_step is None:
+            raise ScheduleError("this learning rate counts tokens; give the tokens of a step")
+        unit = tokens_per_step
+    else:
+        unit = 1
+    return schedule.warmup, schedule.horizon or schedule.warmup + 1, schedule.decay or 1, unit

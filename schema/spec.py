@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from open360.schema.corpus import Corpus
@@ -19,7 +20,8 @@ from open360.schema.names import (
     Swhid,
     Url,
 )
-from open360.schema.run import Run
+from open360.schema.run import Merge, Parent, Run
+from open360.schema.schedule import ScheduleError, checkpoints
 from pydantic import ConfigDict, Field, model_validator
 
 SPEC_VERSION = 1
@@ -161,6 +163,7 @@ class ReleaseSpec(SpecModel):
     code: tuple[Code, ...] = ()
     corpora: tuple[Corpus, ...] = ()
     runs: tuple[Run, ...] = ()
+    merges: tuple[Merge, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     analyses: tuple[Analysis, ...] = ()
     waivers: tuple[Waiver, ...] = ()
@@ -172,11 +175,7 @@ class ReleaseSpec(SpecModel):
     @model_validator(mode="after")
     def _references_hold(self) -> Self:
         unique([c.name for c in self.corpora], lambda i: f"/corpora/{i}/name", "duplicate_name")
-        unique(
-            [r.name for r in self.all_runs()],
-            lambda i: f"/runs/{min(i, len(self.runs) - 1)}/name",
-            "duplicate_name",
-        )
+        unique(*self._names_of_runs(), "duplicate_name")
         corpora = {corpus.name for corpus in self.corpora}
         for index, run in enumerate(self.runs):
             used = [(f"/runs/{index}/corpus", run.corpus)]
@@ -188,29 +187,70 @@ class ReleaseSpec(SpecModel):
         self._check_parents()
         return self
 
+    def _names_of_runs(self) -> tuple[list[str], Callable[[int], str]]:
+        """Names of all runs and merges, and where each stands."""
+        named = [(merge.name, f"/merges/{i}/name") for i, merge in enumerate(self.merges)]
+        for i, run in enumerate(self.runs):
+            variants = [(variant.name, f"/runs/{i}/variants/{j}/name") for j, variant in enumerate(run.variants)]
+            named += variants or [(run.name, f"/runs/{i}/name")]
+        return [name for name, _ in named], lambda index: named[index][1]
+
+    def _parents(self) -> list[tuple[str, str, Parent]]:
+        """`(run or merge, where it names a parent, the parent)` for all parents that this release holds."""
+        found = [
+            (run.name, f"/runs/{i}/parent", run.parent)
+            for i, declared in enumerate(self.runs)
+            for run in declared.expanded()
+        ]
+        found += [
+            (merge.name, f"/merges/{i}/of/{j}", part)
+            for i, merge in enumerate(self.merges)
+            for j, part in enumerate(merge.of)
+        ]
+        return [(child, at, parent) for child, at, parent in found if parent is not None and parent.release is None]
+
     def _check_parents(self) -> None:
         runs = {run.name: run for run in self.all_runs()}
-        for index, run in enumerate(self.runs):
-            if run.parent is None or run.parent.release is not None:
-                continue
-            parent = runs.get(run.parent.run)
-            pointer = f"/runs/{index}/parent"
-            if parent is None:
-                raise spec_error("unknown_parent", f"{pointer}/run", f"no run is called '{run.parent.run}'")
-            if run.parent.step is not None and parent.steps is not None and run.parent.step > parent.steps:
-                raise spec_error(
-                    "step_outside_run",
-                    f"{pointer}/step",
-                    f"step {run.parent.step} lies after the last step {parent.steps} of run '{parent.name}'",
-                )
-            seen = {run.name}
-            ancestor: Run | None = parent
-            while ancestor is not None:
-                if ancestor.name in seen:
-                    raise spec_error("parent_cycle", pointer, f"run '{run.name}' is its own ancestor")
-                seen.add(ancestor.name)
-                above = ancestor.parent
-                ancestor = runs.get(above.run) if above is not None and above.release is None else None
+        merges = {merge.name for merge in self.merges}
+        above: dict[str, list[str]] = {}
+        for child, pointer, parent in self._parents():
+            if parent.run in runs:
+                self._check_point(pointer, runs[parent.run], parent)
+            elif parent.run not in merges:
+                raise spec_error("unknown_parent", f"{pointer}/run", f"no run is called '{parent.run}'")
+            elif not parent.final:
+                raise spec_error("parent_point", pointer, f"'{parent.run}' is a merge: it has 'final' weights only")
+            above.setdefault(child, []).append(parent.run)
+        for child, pointer, _ in self._parents():
+            seen, waiting = set(), list(above[child])
+            while waiting:
+                ancestor = waiting.pop()
+                if ancestor == child:
+                    raise spec_error("parent_cycle", pointer, f"run '{child}' is its own ancestor")
+                if ancestor not in seen:
+                    seen.add(ancestor)
+                    waiting += above.get(ancestor, [])
+
+    def _check_point(self, pointer: str, run: Run, parent: Parent) -> None:
+        if parent.step is not None and run.steps is not None and parent.step > run.steps:
+            raise spec_error(
+                "step_outside_run",
+                f"{pointer}/step",
+                f"step {parent.step} lies after the last step {run.steps} of run '{run.name}'",
+            )
+        if parent.checkpoint is None or run.series is None:
+            return
+        try:
+            plans = checkpoints(run, self.corpus_of(run))
+        except ScheduleError:
+            return  # the run does not say enough yet; a rule tells
+        known = {*run.series.unplaced, *run.series.aliases, *(n for p in plans for n in (p.name, p.revision))}
+        if parent.checkpoint not in known:
+            raise spec_error(
+                "unknown_checkpoint",
+                f"{pointer}/checkpoint",
+                f"run '{run.name}' has no checkpoint '{parent.checkpoint}'",
+            )
 
     def all_runs(self) -> tuple[Run, ...]:
         """Every run, variants expanded, in the order of the document."""

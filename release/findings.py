@@ -1,0 +1,128 @@
+"""Findings: what a validation found, as data. Reporters turn it into text; nothing here reads or writes.
+
+* Lines and columns count from 1; pointers are RFC 6901.
+* A report holds no time, no host and no absolute path, and is sorted: equal releases give equal bytes.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from open360.schema.model import ManifestModel
+from pydantic import Field
+
+REPORT_VERSION: Literal[1] = 1
+
+
+class Severity(StrEnum):
+    """`error` blocks publishing, `warning` is shown and may be made fatal, `note` informs."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+    def is_at_least(self, limit: Severity) -> bool:
+        """Whether this is as grave as `limit`, or graver."""
+        order = list(Severity)
+        return order.index(self) <= order.index(limit)
+
+
+class EvidenceLevel(StrEnum):
+    """How much was looked at: the two documents; the listing; all bytes; their content; training run again."""
+
+    DECLARED = "declared"
+    LISTED = "listed"
+    HASHED = "hashed"
+    LOADED = "loaded"
+    REPLAYED = "replayed"
+
+    def includes(self, other: EvidenceLevel) -> bool:
+        """Whether this level looks at all that `other` looks at."""
+        order = list(EvidenceLevel)
+        return order.index(self) >= order.index(other)
+
+
+class Location(ManifestModel):
+    """A place in a release: a file of it, and where that is known the line, the column and the JSON pointer."""
+
+    path: str
+    line: int | None = None
+    column: int | None = None
+    pointer: str = ""
+
+    def __str__(self) -> str:
+        place = self.path
+        if self.line is not None:
+            place += f":{self.line}" if self.column is None else f":{self.line}:{self.column}"
+        return place
+
+    def sort_key(self) -> tuple[str, int, int, str]:
+        """Order by file, then by place in it."""
+        return (self.path, self.line or 0, self.column or 0, self.pointer)
+
+
+class Finding(ManifestModel):
+    """One violation of one rule.
+
+    `subject` is the name of the thing (a checkpoint, a file, a source): what a waiver is matched with.
+    """
+
+    code: str
+    name: str
+    severity: Severity
+    location: Location
+    subject: str
+    message: str
+    fix: str
+
+    def sort_key(self) -> tuple[tuple[str, int, int, str], str, str, str]:
+        """Order of findings in a report."""
+        return (self.location.sort_key(), self.code, self.subject, self.message)
+
+
+class SkippedRule(ManifestModel):
+    """A rule that was not checked, with the reason: neither passed nor failed."""
+
+    code: str
+    name: str
+    reason: str
+
+
+class WaivedFinding(ManifestModel):
+    """A finding that the spec accepts, with the author's reason."""
+
+    finding: Finding
+    reason: str
+    until: str | None = None
+
+
+class Checked(ManifestModel):
+    """How much was looked at."""
+
+    rules: int = 0
+    listed_files: int = 0
+    hashed_files: int = 0
+    hashed_bytes: int = 0
+    chunks: int = 0
+    rows: int = 0
+    checkpoints: int = 0
+    tensors: int = 0
+
+
+class Report(ManifestModel):
+    """All findings of one validation. `target` is `.` for a folder: every location is relative to it."""
+
+    report_version: Literal[1] = Field(default=REPORT_VERSION, description="version of this envelope")
+    target: str
+    release: str | None
+    version: str | None
+    level: EvidenceLevel
+    findings: tuple[Finding, ...]
+    skipped: tuple[SkippedRule, ...]
+    waived: tuple[WaivedFinding, ...]
+    checked: Checked
+
+    def count(self, severity: Severity) -> int:
+        """Number of findings of one severity."""
+        return sum(finding.severity is severity for finding in self.findings)

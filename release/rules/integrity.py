@@ -1,0 +1,167 @@
+"""Rules about files: all there, no more, as large and with the bytes that the manifest says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from open360.release.findings import EvidenceLevel, Finding
+from open360.release.rules.rule import BOTH, CannotCheckError, Rule
+from open360.release.view import ReleaseView
+from open360.schema.manifest import FileRecord
+
+MISSING_FILE = "INT001"
+MANAGED_FOLDERS = ("chunks", "steps", "checkpoints", "traces", "evaluations")
+# Files that a repository has for its own sake: they belong to no release.
+HOUSEKEEPING = frozenset({".gitignore", ".gitattributes", "README.md"})
+
+
+class MissingFile(Rule):
+    """A file that the manifest names is not there.
+
+    ## What it does
+    Compares the paths of the manifest with the listing of the target: no byte is downloaded.
+
+    ## Why is this bad?
+    The release is not complete: whoever needs the file finds a dead link.
+
+    ## Example
+    A checkpoint's branch without its optimizer state, though the manifest lists it.
+
+    ## Remedy
+    Build it again (`dvc repro`), fetch it (`dvc pull`), or publish again: publishing resumes where it stopped.
+
+    ## Seen in practice
+    Many branches of the Pythia suite and of OLMo-1B held no weights for months: uploads had hit rate limits and nobody
+    compared the result with what was meant.
+    """
+
+    code = MISSING_FILE
+    name = "missing-file"
+    level = EvidenceLevel.LISTED
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each missing file."""
+        present = set(release.present)
+        for record in release.manifest.all_files():
+            if record.path not in present:
+                message = f"expected a file of {record.bytes} bytes, found none"
+                fix = "run 'dvc repro' or 'dvc pull' to bring it back, or publish again"
+                yield self.finding(record.path, record.path, message, fix)
+
+
+class ExtraFile(Rule):
+    """A file lies in a folder of the release, and the manifest does not know it.
+
+    ## What it does
+    Looks in the folders that the manifest manages (chunks, step tables, checkpoints, traces, evaluations) for files
+    that it does not name.
+
+    ## Why is this bad?
+    Such a file is covered by no digest, and loaders read it all the same: a second weights file in a checkpoint's
+    folder may be the one that is loaded.
+
+    ## Example
+    `runs/amber-nano/checkpoints/ckpt_003/pytorch_model.bin` beside `model.safetensors`.
+
+    ## Remedy
+    Remove the file, or let the stage that makes it declare it and build the manifest again.
+
+    ## Seen in practice
+    A repository of K2 contained the cache folder of a client, uploaded by mistake.
+    """
+
+    code = "INT002"
+    name = "extra-file"
+    level = EvidenceLevel.LISTED
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each file that nobody knows."""
+        known = {record.path for record in release.manifest.all_files()}
+        for path in release.listing:
+            parts = path.split("/")
+            managed = parts[0] == "runs" and len(parts) > 3 and parts[2] in MANAGED_FOLDERS
+            if managed and path not in known and parts[-1] not in HOUSEKEEPING:
+                message = "this file is in no manifest, so nothing vouches for it"
+                yield self.finding(path, path, message, "remove it, or build the manifest again with it")
+
+
+class WrongSize(Rule):
+    """A file has another size than the manifest says.
+
+    ## What it does
+    Compares sizes, from the listing alone.
+
+    ## Why is this bad?
+    The file is cut short, was replaced, or the manifest claims what is not there.
+
+    ## Example
+    An index file of 3.5 GB where the manifest says 5.7 GB.
+
+    ## Remedy
+    Fetch or build the file again; when it changed on purpose, build the manifest again.
+
+    ## Seen in practice
+    OLMo's order file was uploaded again after a mistaken deletion with another size, and no longer gave the order that
+    was trained.
+    """
+
+    code = "INT003"
+    name = "wrong-size"
+    level = EvidenceLevel.LISTED
+    requires = BOTH | {MISSING_FILE}
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each file of another size."""
+        for record in release.manifest.all_files():
+            listed = release.listing.get(record.path)
+            if listed is not None and listed.bytes != record.bytes:
+                message = f"expected {record.bytes} bytes, found {listed.bytes}"
+                yield self.finding(record.path, record.path, message, "fetch or build the file again")
+
+
+class AlteredFile(Rule):
+    """A file has other bytes than the manifest says.
+
+    ## What it does
+    Compares the sha256 of every file: of its bytes at level `hashed` and above; at level `listed` of what the target
+    itself lists (the Hub lists the sha256 of large files).
+
+    ## Why is this bad?
+    The file is not what was published. It may be damaged, rebuilt with other settings, or replaced on purpose.
+
+    ## Example
+    One flipped byte in a chunk.
+
+    ## Remedy
+    Fetch or build the file again; when it changed on purpose, build the manifest again and publish a new version.
+
+    ## Seen in practice
+    The branches of Amber were rewritten half a year after their publication, and its main branch was uploaded again in
+    another precision: without digests a reader cannot tell which of them a paper used.
+    """
+
+    code = "INT004"
+    name = "altered-file"
+    level = EvidenceLevel.LISTED
+    requires = BOTH | {MISSING_FILE}
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each file of another digest."""
+        records = release.manifest.all_files()
+        found = self._digests(release, records)
+        for record in records:
+            sha256 = found.get(record.path)
+            if sha256 is not None and sha256 != record.sha256:
+                message = f"expected sha256 {record.sha256}, found {sha256}"
+                yield self.finding(record.path, record.path, message, "fetch or build the file again")
+            elif sha256 is None and record.path in release.unreadable:
+                message = f"cannot be read: {release.unreadable[record.path]}"
+                yield self.finding(record.path, record.path, message, "make it readable, or fetch it again")
+
+    def _digests(self, release: ReleaseView, records: list[FileRecord]) -> dict[str, str]:
+        if release.level.includes(EvidenceLevel.HASHED):
+            return {path: digest.sha256 for path, digest in release.digests.items()}
+        listed = {path: file.sha256 for path, file in release.listing.items() if file.sha256 is not None}
+        if records and not listed:
+            raise CannotCheckError("the target lists no digests; look at level 'hashed'")
+        return listed

@@ -1,0 +1,139 @@
+"""Validation: run the rules on a target, in the order of what they require, and report.
+
+A rule passes, fails, or is skipped with a reason: because it needs closer evidence than was asked for, because a rule
+that it requires found an error, or because it cannot be checked here. No flag weakens a rule: what an author accepts
+is a waiver in the spec, and the report shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from graphlib import TopologicalSorter
+from itertools import islice
+
+from open360.release.findings import (
+    Checked,
+    EvidenceLevel,
+    Finding,
+    Report,
+    Severity,
+    SkippedRule,
+    WaivedFinding,
+)
+from open360.release.rules import RULES, CannotCheckError, Rule
+from open360.release.targets import FolderTarget, Target
+from open360.release.view import Progress, ReleaseView
+from open360.schema.spec import ReleaseSpec, Waiver
+
+MAX_FINDINGS_OF_A_RULE = 1000
+
+
+def validate(
+    target: Target,
+    *,
+    level: EvidenceLevel,
+    rules: Iterable[Rule] = RULES,
+    progress: Progress | None = None,
+) -> Report:
+    """Judge a release by `rules`, looking as closely as `level` allows.
+
+    What is wrong in the release becomes findings, also a spec or manifest that cannot be read.
+
+    Raises:
+        HubError: the Hub cannot be reached.
+        OSError: the disk fails while the release is listed.
+    """
+    release = ReleaseView(target, level, progress)
+    found: list[Finding] = []
+    skipped: list[SkippedRule] = []
+    failed: set[str] = set()
+    chosen = in_order(rules)
+    for rule in chosen:
+        reason = _reason_to_skip(rule, level, failed)
+        if reason is None:
+            try:
+                findings = list(islice(rule.check(release), MAX_FINDINGS_OF_A_RULE + 1))
+            except CannotCheckError as error:
+                reason = error.reason
+            else:
+                found += _bounded(findings)
+                if any(finding.severity is Severity.ERROR for finding in findings):
+                    failed.add(rule.code)
+        elif rule.requires & failed:
+            failed.add(rule.code)
+        if reason is not None:
+            skipped.append(SkippedRule(code=rule.code, name=rule.name, reason=reason))
+    name, version = release.title
+    kept, waived = apply_waivers(found, release.readable_spec)
+    return Report(
+        target="." if isinstance(target, FolderTarget) else target.label,
+        release=name,
+        version=version,
+        level=level,
+        findings=tuple(sorted(kept, key=Finding.sort_key)),
+        skipped=tuple(sorted(skipped, key=lambda rule: rule.code)),
+        waived=tuple(sorted(waived, key=lambda entry: entry.finding.sort_key())),
+        checked=Checked(rules=len(chosen) - len(skipped), **release.counts),
+    )
+
+
+def in_order(rules: Iterable[Rule]) -> list[Rule]:
+    """`rules` and all that they require, each after what it requires, else by code."""
+    known = {rule.code: rule for rule in RULES} | {rule.code: rule for rule in rules}
+    wanted: dict[str, Rule] = {}
+    waiting = [rule.code for rule in rules]
+    while waiting:
+        rule = known[waiting.pop()]
+        if rule.code not in wanted:
+            wanted[rule.code] = rule
+            waiting += rule.requires
+    sorter = TopologicalSorter({code: rule.requires for code, rule in wanted.items()})
+    sorter.prepare()
+    ordered: list[Rule] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        ordered += [wanted[code] for code in ready]
+        sorter.done(*ready)
+    return ordered
+
+
+def _reason_to_skip(rule: Rule, level: EvidenceLevel, failed: set[str]) -> str | None:
+    if rule.requires & failed:
+        return f"{', '.join(sorted(rule.requires & failed))} found errors"
+    if not level.includes(rule.level):
+        return f"it looks at level '{rule.level}', this report at level '{level}'"
+    return None
+
+
+def _bounded(findings: list[Finding]) -> list[Finding]:
+    """At most `MAX_FINDINGS_OF_A_RULE`; the last one says that there are more."""
+    if len(findings) <= MAX_FINDINGS_OF_A_RULE:
+        return findings
+    last = findings[MAX_FINDINGS_OF_A_RULE - 1]
+    note = f"{last.message} (and more: the first {MAX_FINDINGS_OF_A_RULE} are shown)"
+    return [*findings[: MAX_FINDINGS_OF_A_RULE - 1], last.model_copy(update={"message": note})]
+
+
+def apply_waivers(found: list[Finding], spec: ReleaseSpec | None) -> tuple[list[Finding], list[WaivedFinding]]:
+    """Findings that stay, and those that the spec accepts.
+
+    A waiver counts for the releases dated up to its `until`, so that the same release always gives the same report.
+    """
+    kept: list[Finding] = []
+    waived: list[WaivedFinding] = []
+    for finding in found:
+        waiver = _waiver_of(finding, spec) if spec is not None else None
+        if waiver is None:
+            kept.append(finding)
+        else:
+            until = waiver.until.isoformat() if waiver.until is not None else None
+            waived.append(WaivedFinding(finding=finding, reason=waiver.reason, until=until))
+    return kept, waived
+
+
+def _waiver_of(finding: Finding, spec: ReleaseSpec) -> Waiver | None:
+    for waiver in spec.waivers:
+        outdated = waiver.until is not None and (spec.date is None or spec.date > waiver.until)
+        if waiver.rule == finding.code and waiver.subject in (None, finding.subject) and not outdated:
+            return waiver
+    return None

@@ -68,9 +68,11 @@ class LearningRate(Described):
     start: float = Field(default=0.0, ge=0, description="learning rate before the first step of the warm-up")
     warmup: Count = Field(default=0, description="steps (or tokens)")
     warmup_share: Fraction | None = Field(default=None, description="warm-up as a share of the run's steps")
-    warmup_first: Literal[0, 1] = Field(
-        default=1, description="as what the warm-up counts batch 0: with 0 its learning rate is `start`"
+    counted_from: Literal[0, 1] | None = Field(
+        default=None,
+        description="number of batch 0 in warm-up and decay; when left out 1 in the warm-up, 0 in the decay",
     )
+    floor: float = Field(default=0.0, ge=0, description="lower bound, where the formula falls below it")
     horizon: Positive | None = Field(default=None, description="step (or tokens) at which `end` is reached")
     decay: Positive | None = Field(default=None, description="wsd: steps (or tokens) of the final decay")
 

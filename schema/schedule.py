@@ -163,8 +163,9 @@ def learning_rate(
 ) -> float:
     """Learning rate of batch `step` (0-based).
 
-    The warm-up ends on batch `warmup - 1` at the peak (with `warmup_first: 0` on batch `warmup`); the decay then falls
-    over `horizon - warmup` batches. Cosine as in Loshchilov & Hutter (2017), ending at `end`.
+    The warm-up ends on batch `warmup - 1` at the peak, the decay then falls over `horizon - warmup` batches: so batch 0
+    already learns, and batch `warmup` still does at the peak. With `counted_from` both parts count batch 0 as that
+    number. Cosine as in Loshchilov & Hutter (2017), ending at `end`.
 
     Args:
         steps: batches of the run; needed when the schedule is stated relative to it.
@@ -173,13 +174,19 @@ def learning_rate(
         ScheduleError: one of them is needed and not given.
     """
     warmup, horizon, decay, unit = _spans(schedule, steps, tokens_per_step)
-    at = step * unit
-    if at < warmup:
-        return schedule.start + (schedule.peak - schedule.start) * (at + schedule.warmup_first * unit) / warmup
+    rising = at = (step + (1 if schedule.counted_from is None else schedule.counted_from)) * unit
+    if schedule.counted_from is None and schedule.type != "inverse_sqrt":
+        at = step * unit
+    if step * unit < warmup and rising <= warmup:
+        return schedule.start + (schedule.peak - schedule.start) * rising / warmup
+    return max(_decayed(schedule, max(at, warmup), warmup, horizon, decay), schedule.floor)
+
+
+def _decayed(schedule: LearningRate, at: int, warmup: int, horizon: int, decay: int) -> float:
     if schedule.type == "constant":
         return schedule.peak
     if schedule.type == "inverse_sqrt":
-        return schedule.peak * math.sqrt(max(warmup, unit) / max(at + unit, warmup))
+        return schedule.peak * math.sqrt(max(warmup, 1) / max(at, 1))
     if schedule.type == "wsd":
         fraction = min(max(at - (horizon - decay), 0) / decay, 1.0)
         return schedule.peak + (schedule.end - schedule.peak) * fraction

@@ -24,7 +24,7 @@ from open360.release.local_hub.xet_store import XetStore
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -66,12 +66,12 @@ def create_app(
     hub = Hub(
         repositories=RepositoryStore(directory / "repos"),
         objects=ObjectStore(directory),
-        xet=XetStore(directory / "xet") if xet else None,
+        xet=XetStore(directory / "xet"),
+        offers_xet=xet,
         part_size=part_size,
     )
     hub.objects.forget_old_uploads()
-    if hub.xet is not None:
-        hub.xet.forget_old_uploads()
+    hub.xet.forget_old_uploads()
     counted, ordered = traffic.Traffic(), faults.Faults()
     middleware = [Middleware(KeepEncodedPath), Middleware(traffic.CountTraffic, traffic=counted)]
     if allow_faults:
@@ -79,7 +79,7 @@ def create_app(
     app = Starlette(
         routes=_routes(allow_faults=allow_faults),
         middleware=middleware,
-        exception_handlers={RefusalError: _refuse, HTTPException: _no_such_route},
+        exception_handlers={RefusalError: _refuse, HTTPException: _no_such_route, ClientDisconnect: _give_up},
     )
     app.state.hub, app.state.traffic, app.state.faults = hub, counted, ordered
     return app
@@ -102,6 +102,10 @@ async def _refuse(_request: Request, error: Exception) -> Response:
     if error.code is not None:
         headers["X-Error-Code"] = error.code
     return JSONResponse({"error": error.message, **error.extra}, error.status, {**headers, **error.headers})
+
+
+async def _give_up(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:

@@ -144,9 +144,8 @@ def large_size(hub: Hub, sha256: str) -> int | None:
     path = hub.objects.large_path(sha256)
     if path.exists():
         return path.stat().st_size
-    if hub.xet is not None and (xet_hash := hub.xet.find(sha256)):
-        return hub.xet.read(xet_hash).size
-    return None
+    xet_hash = hub.xet.find(sha256)
+    return None if xet_hash is None else hub.xet.read(xet_hash).size
 
 
 def apply_operations(head: Commit, operations: tuple[Operation, ...]) -> dict[str, FileEntry]:

@@ -24,7 +24,7 @@ async def resolve_file(request: Request) -> Response:
     headers = {"X-Repo-Commit": commit.id, "ETag": f'"{entry.sha256 or entry.blob_id}"'}
     if entry.sha256 is not None:
         headers |= {"X-Linked-ETag": f'"{entry.sha256}"', "X-Linked-Size": str(entry.size)}
-        if hub.xet is not None and (xet_hash := hub.xet.find(entry.sha256)):
+        if hub.offers_xet and (xet_hash := hub.xet.find(entry.sha256)):
             url = f"{base_url(request)}/api/{repo.kind}/{repo}/xet-read-token/{commit.id}"
             headers |= {"X-Xet-Hash": xet_hash, "Link": f'<{url}>; rel="xet-auth"'}
     return serve_bytes(request, entry.size, headers, lambda start, end: _read(hub, entry, start, end))
@@ -34,6 +34,6 @@ def _read(hub: Hub, entry: FileEntry, start: int, end: int) -> Iterator[bytes]:
     if entry.sha256 is None:
         return read_blocks(hub.objects.regular_path(entry.blob_id), start, end)
     path = hub.objects.large_path(entry.sha256)
-    if path.exists() or hub.xet is None:
+    if path.exists():
         return read_blocks(path, start, end)
     return hub.xet.blocks(hub.xet.read(hub.xet.find(entry.sha256) or ""), start, end)

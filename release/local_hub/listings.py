@@ -18,7 +18,7 @@ def describe_file(hub: Hub, path: str, entry: FileEntry) -> Json:
     described: Json = {"type": "file", "oid": entry.blob_id, "size": entry.size, "path": path}
     if entry.sha256 is not None:
         described["lfs"] = {"oid": entry.sha256, **_lfs_sizes(entry)}
-        if hub.xet is not None and (xet_hash := hub.xet.find(entry.sha256)):
+        if hub.offers_xet and (xet_hash := hub.xet.find(entry.sha256)):
             described["xetHash"] = xet_hash
     return described
 

@@ -51,11 +51,12 @@ async def list_harnesses(_request: Request) -> Response:
 
 async def _named_repo(request: Request) -> tuple[RepoId, bool]:
     data = await read_json(request)
-    namespace, _, name = text(data, "name").rpartition("/")
-    namespace = data.get("organization") or namespace or USER
+    name, namespace = text(data, "name"), data.get("organization")
+    if namespace is None:
+        namespace, _, name = name.rpartition("/")
     kind = text(data, "type", "model") + "s"
     private = data.get("private") is True or data.get("visibility") == "private"
-    return parse_repo(kind, str(namespace), name), private
+    return parse_repo(kind, str(namespace or USER), name), private
 
 
 async def create_repo(request: Request) -> Response:

@@ -20,11 +20,12 @@ MAX_JSON_BYTES = 16 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Hub:
-    """The stores behind one app. `xet` is None when the Xet protocol is turned off."""
+    """The stores behind one app. Without `offers_xet` no client is told of Xet, but what came by it can be read."""
 
     repositories: RepositoryStore
     objects: ObjectStore
-    xet: XetStore | None
+    xet: XetStore
+    offers_xet: bool
     part_size: int
 
 

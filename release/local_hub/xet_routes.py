@@ -25,10 +25,10 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def _store(request: Request) -> XetStore:
-    store = hub_of(request).xet
-    if store is None:
+    hub = hub_of(request)
+    if not hub.offers_xet:
         raise RefusalError(404, "Xet is turned off on this Hub: set HF_HUB_DISABLE_XET=1 for the client")
-    return store
+    return hub.xet
 
 
 def _addressed(request: Request) -> XetStore:

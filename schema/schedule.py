@@ -6,6 +6,7 @@ checkpoint *s* has seen batches 0 … s-1. A segment is a half-open range of ste
 
 from __future__ import annotations
 
+import decimal
 import math
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from open360.schema.corpus import Corpus
 from open360.schema.errors import Open360Error
 from open360.schema.order import ChunkOrder
 from open360.schema.run import LearningRate, Run
+
+PI = decimal.Decimal("3.14159265358979323846264338327950288419716939937510582")
 
 
 class ScheduleError(Open360Error):
@@ -193,7 +196,23 @@ def _decayed(schedule: LearningRate, at: int, warmup: int, horizon: int, decay: 
     fraction = min((at - warmup) / (horizon - warmup), 1.0)
     if schedule.type == "linear":
         return schedule.peak + (schedule.end - schedule.peak) * fraction
-    return schedule.end + (schedule.peak - schedule.end) * 0.5 * (1.0 + math.cos(math.pi * fraction))
+    cosine = _cosine_of_pi(min(at, horizon) - warmup, horizon - warmup)
+    return schedule.end + (schedule.peak - schedule.end) * 0.5 * (1.0 + cosine)
+
+
+def _cosine_of_pi(numerator: int, denominator: int) -> float:
+    """cos(pi * numerator / denominator) for a fraction of 0 to 1, rounded once.
+
+    The C library's cosine differs in the last digit between CPUs (with and without fused multiply-add) and versions,
+    and a trace holds learning rates to the bit; so this is its power series, in 50 decimal digits.
+    """
+    with decimal.localcontext(prec=50):
+        square = (PI * numerator / denominator) ** 2
+        total = term = decimal.Decimal(1)
+        for index in range(1, 40):
+            term *= -square / ((2 * index - 1) * (2 * index))
+            total += term
+        return float(total)
 
 
 def _spans(schedule: LearningRate, steps: int | None, tokens_per_step: int | None) -> tuple[int, int, int, int]:

@@ -28,9 +28,9 @@ class ChunkFileError(Open360Error):
 
 def footer_begin(name: str, data: bytes) -> int:
     """Where the footer begins in a whole Parquet file, or in its last bytes."""
-    if len(data) < _TAIL_BYTES or data[-4:] != _MAGIC:
+    if len(data) < TAIL_BYTES or data[-4:] != _MAGIC:
         raise ChunkFileError(name, "it does not end as a Parquet file does")
-    begin = len(data) - _TAIL_BYTES - int.from_bytes(data[-8:-4], "little")
+    begin = len(data) - TAIL_BYTES - int.from_bytes(data[-8:-4], "little")
     if begin < 0 or len(data) - begin > MAX_FOOTER_BYTES:
         raise ChunkFileError(name, f"its footer claims {len(data) - begin} bytes, but {len(data)} are there")
     return begin

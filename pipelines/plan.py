@@ -64,12 +64,12 @@ def _add_run(table: dict[str, Any], spec: ReleaseSpec, run: Run, names: list[str
             f"{SPEC_FILE}: run '{run.name}' needs a 'corpus' and a 'series' with an 'initial' checkpoint to be built"
         )
     corpus = spec.corpus(run.corpus)
-    plain = run.model_dump(mode="json")
+    plain = run.model_dump(mode="json", exclude_defaults=True)
     table["runs"][run.name] = {
         "corpus": corpus.name,
         "initial": run.series.initial,
         "training": slice_digest(spec, run, 0),
-        "packing": _digest([plain["steps"], plain["batch"], plain["series"]]),
+        "packing": _digest([plain.get(key) for key in ("steps", "batch", "seq_len", "order", "series")]),
     }
     for segment in segments(run, corpus):
         table["segments"][_key(names, run.name, segment.name)] = {

@@ -61,7 +61,12 @@ def train_steps(
     limit = recipe.optimizer.clip if recipe.optimizer.clip is not None else math.inf
     model.train()
     for batch in batches:
-        rate = learning_rate(recipe.schedule, batch.step)
+        rate = learning_rate(
+            recipe.schedule,
+            batch.step,
+            steps=recipe.run.steps,
+            tokens_per_step=(batch.end_row - batch.first_row) * recipe.seq_len,
+        )
         set_learning_rate(optimizer, rate)
         loss = batch_loss(model, torch.from_numpy(batch.ids), recipe.seq_len, precision_at(recipe.run, batch.step))
         loss.backward()  # type: ignore[no-untyped-call]

@@ -97,6 +97,8 @@ def _unsupported(run: Run) -> Iterator[str]:
     for field in MADE_ELSEWHERE:
         if getattr(run, field):
             yield f"'{field}' tells of a run that was made elsewhere; this trainer does not imitate it"
+    if run.schedule is not None and run.schedule.unit == "tokens" and run.batch is not None and len(run.batch.root) > 1:
+        yield "a schedule in tokens needs a constant 'batch'"
     yield from _unsupported_series(run.series)
     if run.parent is not None and run.parent.release is not None:
         yield f"its parent lies in release '{run.parent.release}', not in this one"

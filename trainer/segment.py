@@ -102,12 +102,15 @@ def initialize_run(spec: ReleaseSpec, run: Run, root: Path) -> Path:
 
 
 def _parent_folder(spec: ReleaseSpec, run: Run, parent: Parent) -> str:
-    above = spec.run(parent.run)
+    above = next((other for other in spec.all_runs() if other.name == parent.run), None)
+    if above is None:
+        raise UntrainableRunError(run.name, (f"its parent '{parent.run}' is no run of this release",))
     corpus = spec.corpus_of(above)
     if parent.checkpoint is not None:
         return checkpoint_folder(above.name, find_checkpoint(above, parent.checkpoint, corpus).name)
-    for plan in checkpoints(above, corpus):
-        if plan.step == parent.step:
+    plans = checkpoints(above, corpus)
+    for plan in plans[-1:] if parent.final else plans:
+        if parent.final or plan.step == parent.step:
             return checkpoint_folder(above.name, plan.name)
     raise UntrainableRunError(run.name, (f"run '{above.name}' has no checkpoint at step {parent.step}",))
 

@@ -1,7 +1,7 @@
 """The slice of the spec that training reads: its digest ties a checkpoint to the settings that made it. No torch here.
 
-The slice leaves out how long the run is and how its checkpoints are called, so that a run that is continued, or gets
-further checkpoints, keeps the segments that it has.
+The slice leaves out how its checkpoints are called and, unless the schedule depends on it, how long the run is: a run
+that is continued, or gets further checkpoints, keeps the segments that it has.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def training_slice(spec: ReleaseSpec, run: Run, end_step: int | None = None) -> 
             "architecture": run.architecture,
             "optimizer": _plain(run.optimizer),
             "schedule": _plain(run.schedule),
+            "steps": run.steps if run.schedule is not None and run.schedule.warmup_share is not None else None,
             "batch": _by_step(run.batch, end_step),
             "precision": _by_step(run.precision, end_step) or [[0, "float32"]],
             "seed": run.seed,

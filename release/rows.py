@@ -26,11 +26,22 @@ from open360.release.corpus.bounded_parquet import (
     decode_group,
     parse_footer,
 )
+from open360.release.corpus.chunk_check import ChunkProblem, verify_chunk
 from open360.release.corpus.chunk_file import flat_ids, group_ranges, little_endian_ids
 from open360.release.corpus.step_table import StepEntry, StepTable
 from open360.schema.errors import IntegrityError
 
-__all__ = ["BatchRows", "ChunkFileError", "ChunkReader", "ReadRange", "StepEntry", "StepTable", "decode_group"]
+__all__ = [
+    "BatchRows",
+    "ChunkFileError",
+    "ChunkProblem",
+    "ChunkReader",
+    "ReadRange",
+    "StepEntry",
+    "StepTable",
+    "decode_group",
+    "verify_chunk",
+]
 
 MERGED_READ_BYTES = 32 << 20
 ReadRange = Callable[[int, int], bytes]

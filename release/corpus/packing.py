@@ -196,7 +196,7 @@ def _pack(
     )
     # The engine is a matter of speed: it changes no id, so it is no part of what was built.
     content = {key: value for key, value in asdict(result).items() if key != "engine"}
-    content["chunks"] = [{"name": name, **asdict(chunk)} for name, chunk in facts.items()]
+    content["chunks"] = {name: asdict(chunk) for name, chunk in facts.items()}
     write_bytes(out[0].parent / "packing.json", canonical_json(content))
     return result
 

@@ -184,6 +184,12 @@ class ReleaseSpec(SpecModel):
                 if corpus is not None and corpus not in corpora:
                     known = ", ".join(sorted(corpora)) or "none"
                     raise spec_error("unknown_corpus", pointer, f"no corpus is called '{corpus}' (declared: {known})")
+        runs = {run.name for run in self.all_runs()}
+        for index, evaluation in enumerate(self.evaluations):
+            for place, name in enumerate(evaluation.runs):
+                if name not in runs:
+                    pointer = f"/evaluations/{index}/runs/{place}"
+                    raise spec_error("unknown_run", pointer, f"no run is called '{name}'")
         self._check_parents()
         return self
 

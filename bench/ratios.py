@@ -53,6 +53,7 @@ def compare(
     clock: Callable[[], float] = time.process_time,
     amount: float | None = None,
     unit: str = "",
+    prepare: Callable[[], object] | None = None,
 ) -> Row:
     """Time `ours` and `reference` in `repeats` interleaved pairs, after one call of each that does not count.
 
@@ -63,16 +64,20 @@ def compare(
         clock: `time.process_time` (CPU seconds of this process, all threads) or `time.perf_counter` (wall clock,
             for what waits or runs in other processes).
         amount: units of work in one call; both sides are then shown as `unit` per second instead of seconds.
+        prepare: called before each timed call, outside of the time.
     """
+    prepare = prepare if prepare is not None else _nothing
     ours()
+    prepare()
     reference()
     pairs = []
     for index in range(repeats):
         if index % 2:
-            theirs = _seconds(reference, clock)
-            pairs.append((_seconds(ours, clock), theirs))
+            theirs = _seconds(reference, clock, prepare)
+            pairs.append((_seconds(ours, clock, prepare), theirs))
         else:
-            pairs.append((_seconds(ours, clock), _seconds(reference, clock)))
+            mine = _seconds(ours, clock, prepare)
+            pairs.append((mine, _seconds(reference, clock, prepare)))
     ratios = [theirs / mine if at_least else mine / theirs for mine, theirs in pairs]
     return Row(
         what=name,
@@ -86,7 +91,12 @@ def compare(
     )
 
 
-def _seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
+def _nothing() -> None:
+    pass
+
+
+def _seconds(call: Callable[[], object], clock: Callable[[], float], prepare: Callable[[], object]) -> float:
+    prepare()
     begin = clock()
     call()
     return max(clock() - begin, 1e-9)

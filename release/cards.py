@@ -20,8 +20,8 @@ from open360.schema.spec import ReleaseSpec
 MAX_TABLE_ROWS = 400
 # Licence ids that the Hub knows by their SPDX id in small letters; all others are 'other' with a name.
 HUB_LICENSES = frozenset(
-    ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0")
-    + ("odc-by", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "mpl-2.0", "isc", "unlicense", "artistic-2.0", "zlib", "ecl-2.0")
+    {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0"}
+    | {"odc-by", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "mpl-2.0", "isc", "unlicense", "artistic-2.0", "zlib", "ecl-2.0"}
 )
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 

@@ -101,7 +101,10 @@ class RevisionPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A publication before it happens. `tag` is set on every repository, on the primary one last of all."""
+    """A publication before it happens. `tag` is set on every repository, on the primary one last of all.
+
+    `complete`: it has happened already, and nothing is left to do.
+    """
 
     name: str
     version: str
@@ -111,6 +114,7 @@ class Plan:
     revisions: tuple[RevisionPlan, ...]
     last: tuple[Placement, ...]
     repositories: tuple[Repo, ...]
+    complete: bool = False
 
     @property
     def bytes(self) -> int:
@@ -120,11 +124,13 @@ class Plan:
     @property
     def commits(self) -> int:
         """Commits to make: those of all revisions, and the last one with the manifest."""
-        return sum(revision.commits for revision in self.revisions) + 1
+        return 0 if self.complete else sum(revision.commits for revision in self.revisions) + 1
 
     @property
     def api_calls(self) -> int:
         """Calls to make, transfers of content not counted."""
+        if self.complete:
+            return 0
         calls = sum(revision.api_calls for revision in self.revisions)
         return calls + 3 * len(self.create) + 2 * len(self.repositories) + 4
 
@@ -140,6 +146,7 @@ class Plan:
             "release": self.name,
             "version": self.version,
             "tag": self.tag,
+            "complete": self.complete,
             "primary": self.primary.id,
             "create": [{"repo": repo.id, "type": repo.type} for repo in self.create],
             "revisions": [

@@ -11,7 +11,10 @@ MAX_ROWS = 60
 def plan_table(plan: Plan) -> Table:
     """One row a revision: what is uploaded, left, deleted; the totals below. Long series are shortened."""
     table = Table(
-        title=f"{plan.name} {plan.version} -> {plan.primary.id}, tag {plan.tag}", title_justify="left", show_footer=True
+        title=f"{plan.name} {plan.version} -> {plan.primary.id}, tag {plan.tag}",
+        title_justify="left",
+        caption_justify="left",
+        show_footer=True,
     )
     table.add_column("repository", footer="all")
     table.add_column("revision", footer=f"{len(plan.revisions)} revisions")
@@ -34,12 +37,14 @@ def plan_table(plan: Plan) -> Table:
             f"{revision.bytes:,}",
             str(revision.commits),
         )
+    if plan.complete:
+        table.caption = f"{plan.tag} is published already: nothing is left to do."
+        return table
     table.add_row(str(plan.primary), "main", "manifest", "", "", "", "1")
     table.caption = (
         f"{plan.api_calls} calls and {plan.commits} commits: at least {plan.hours:.1f} h by the Hub's limits. "
         "Nothing is visible before the tag, which is set last."
     )
-    table.caption_justify = "left"
     return table
 
 

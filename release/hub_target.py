@@ -57,12 +57,16 @@ class Location(NamedTuple):
 
 
 class View(NamedTuple):
-    """A revision, and what its paths are in the release folder. `folder` is a checkpoint's; `run` is of chunks."""
+    """A revision, and what its paths are in the release folder.
+
+    `folder` is a checkpoint's; `run` is that of the chunks; `named` are further paths that are of the release.
+    """
 
     repo: Repo
     commit: str
     folder: str | None = None
     run: str | None = None
+    named: frozenset[str] = frozenset()
 
     def release_path(self, inside: str) -> str | None:
         """The release-folder path of a file of this revision; None for what is only on the Hub (cards)."""
@@ -71,7 +75,7 @@ class View(NamedTuple):
         top = inside.split("/")[0]
         if self.run is not None and top in ("chunks", "steps"):
             return f"{run_folder(self.run)}/{inside}"
-        return inside if top in RELEASE_FOLDERS or inside in RELEASE_FILES else None
+        return inside if top in RELEASE_FOLDERS or inside in RELEASE_FILES or inside in self.named else None
 
 
 def version_key(tag: str) -> tuple[int, int, int, bool, tuple[tuple[bool, int, str], ...]] | None:
@@ -226,7 +230,8 @@ class HubTarget:
         views = [View(*place, folder=folder) for folder, place in self._folders.items()]
         for run in self.manifest.runs:
             views += {View(*self._place(chunk.published, chunk.name), run=run.name) for chunk in run.chunks}
-        return [*views, View(self.repo, self.commit)]
+        named = frozenset(file.path for file in self.manifest.files)
+        return [*views, View(self.repo, self.commit, named=named)]
 
     def _place(self, published: Publication | None, name: str) -> tuple[Repo, str]:
         if published is None:

@@ -26,6 +26,7 @@ from open360.schema.errors import Open360Error
 
 MAX_MEMBERS = 2_000_000
 MIN_UNPACKED_LIMIT = 1 << 30
+PIECE = 1 << 16
 MAX_RATIO = 100  # unpacked to packed bytes; text archives reach about 20
 
 _BROKEN = (
@@ -82,7 +83,7 @@ class _BoundedReader(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if whence != io.SEEK_SET or offset < self._at:
             raise ArchiveError(self._archive, "it can be read forwards only, but points backwards")
-        while self._at < offset and self.read(min(offset - self._at, 1 << 16)):
+        while self._at < offset and self.read(min(offset - self._at, PIECE)):
             pass
         return self._at
 
@@ -150,6 +151,9 @@ def _tar_members(path: Path, file: BinaryIO) -> Iterator[Member]:
                     return content.read(entry.size) if content is not None else b""
 
             yield Member(path=name, size=entry.size, is_file=entry.isreg(), is_folder=entry.isdir(), read=read)
+        # Checksums of a compressed stream come last, behind the end of the tar.
+        while reader.read(PIECE):
+            pass
 
 
 def _zip_members(path: Path, file: BinaryIO) -> Iterator[Member]:

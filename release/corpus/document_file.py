@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import orjson
 import zstandard
@@ -20,6 +21,7 @@ FRAME_BYTES = 1 << 20
 MAX_DOCUMENT_BYTES = 16 << 20  # of UTF-8; keeps the memory of every stage bounded
 MAX_LINE_BYTES = 7 * MAX_DOCUMENT_BYTES  # a control character takes six bytes in JSON
 LEVEL = 9
+PIECE_BYTES = 1 << 10  # a hostile frame can unpack to 30,000 times its size
 Progress = Callable[[int, int], None]
 
 
@@ -89,27 +91,46 @@ def read_lines(
     Raises:
         DocumentError: the file is not zstd, is cut short, or has a line beyond `MAX_LINE_BYTES`.
     """
-    rest: list[bytes] = []
+    pieces: list[bytes] = []
     held = 0
-    size = path.stat().st_size
     with path.open("rb") as file:
-        stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        try:
-            while piece := stream.read(batch_bytes):
-                cut = piece.rfind(b"\n") + 1
-                if cut:
-                    yield [line for line in b"".join([*rest, piece[:cut]]).split(b"\n") if line]
-                    rest, held = [], 0
-                rest.append(piece[cut:])
-                held += len(piece) - cut
-                if progress is not None:
-                    progress(file.tell(), size)
-                if held > MAX_LINE_BYTES:
+        size = path.stat().st_size
+        for piece in _unpacked(file, path.name):
+            pieces.append(piece)
+            held += len(piece)
+            if held < batch_bytes or b"\n" not in piece:
+                if held > MAX_LINE_BYTES + batch_bytes:
                     raise DocumentError(f"{path.name}: a line has more than {MAX_LINE_BYTES} bytes; build it again")
-        except zstandard.ZstdError as error:
-            raise DocumentError(f"{path.name}: expected zstd frames, found {error}; build the file again") from error
-    if held:
+                continue
+            lines = b"".join(pieces).split(b"\n")
+            pieces = [lines.pop()]
+            held = len(pieces[0])
+            if progress is not None:
+                progress(file.tell(), size)
+            yield lines
+    lines = b"".join(pieces).split(b"\n")
+    if lines.pop():
         raise DocumentError(f"{path.name}: the last line has no end, so the file is cut short; build it again")
+    if lines:
+        yield lines
+
+
+def _unpacked(file: BinaryIO, name: str) -> Iterator[bytes]:
+    """Plain bytes of zstd frames, little by little; a frame that does not end is an error."""
+    frame = None
+    try:
+        while data := file.read(PIECE_BYTES):
+            while data:
+                frame = frame or zstandard.ZstdDecompressor().decompressobj()
+                if plain := frame.decompress(data):
+                    yield plain
+                data = frame.unused_data
+                if frame.eof:
+                    frame = None
+    except zstandard.ZstdError as error:
+        raise DocumentError(f"{name}: expected zstd frames, found {error}; build the file again") from error
+    if frame is not None:
+        raise DocumentError(f"{name}: the last zstd frame does not end, so the file is cut short; build it again")
 
 
 def parse_document(line: bytes, file: str) -> Document:

@@ -50,6 +50,7 @@ from open360.schema.schedule import (
     checkpoints,
     learning_rate,
     segments,
+    seq_len_of,
     tokens_at,
 )
 from open360.schema.serialization import load_json_model
@@ -87,16 +88,15 @@ class PackedSource(ManifestModel):
 
 
 class PackedChunk(ManifestModel):
-    """A chunk and the digest of its rows."""
+    """A chunk: the digest of its rows."""
 
-    name: Name
     rows_sha256: Sha256
 
 
 class Packing(ManifestModel):
     """`runs/<run>/packing.json`."""
 
-    chunks: tuple[PackedChunk, ...]
+    chunks: dict[Name, PackedChunk]
     sources: dict[str, PackedSource]
     tokens_left_over: Count
 
@@ -268,8 +268,7 @@ def _run(spec: ReleaseSpec, run: Run, folder: _Folder) -> RunRecord:
 
 def _chunk(run: Run, corpus: Corpus, segment: Segment, folder: _Folder, packing: Packing) -> ChunkRecord:
     name = chunk_name(segment.index)
-    packed = next((chunk for chunk in packing.chunks if chunk.name == name), None)
-    if packed is None:
+    if name not in packing.chunks:
         raise MissingPartError(f"{run_folder(run.name)}/packing.json", f"the digest of '{name}'")
     if corpus.row is None:
         raise MissingPartError(SPEC_FILE, f"'row' of corpus '{corpus.name}'")
@@ -282,7 +281,7 @@ def _chunk(run: Run, corpus: Corpus, segment: Segment, folder: _Folder, packing:
         first_row=segment.first_row,
         end_row=segment.end_row,
         row_len=corpus.row.row_len,
-        rows_sha256=packed.rows_sha256,
+        rows_sha256=packing.chunks[name].rows_sha256,
     )
 
 
@@ -299,7 +298,7 @@ def _checkpoint(
         name=plan.name,
         step=plan.step,
         tokens=tokens_at(run, corpus, plan.step),
-        learning_rate=learning_rate(run.schedule, plan.step - 1) if plan.step and run.schedule else None,
+        learning_rate=rate_of(run, corpus, plan.step - 1) if plan.step else None,
         parent=segment.parent if segment is not None else None,
         chunk=chunk_name(segment.index) if segment is not None and corpus is not None else None,
         first_row=segment.first_row if segment is not None else end_row,
@@ -311,6 +310,14 @@ def _checkpoint(
         trace=folder.record(trace, f"the trace of '{plan.name}'") if segment is not None else None,
         metrics=_metrics(run, plan, folder),
     )
+
+
+def rate_of(run: Run, corpus: Corpus | None, step: int) -> float | None:
+    """Learning rate of batch `step` as the spec declares it; None when the run declares no schedule."""
+    if run.schedule is None:
+        return None
+    tokens = run.batch.at(step) * seq_len_of(run, corpus) if run.schedule.unit == "tokens" and run.batch else None
+    return learning_rate(run.schedule, step, steps=run.steps, tokens_per_step=tokens)
 
 
 def parts_held(paths: Iterable[str]) -> tuple[Literal["weights", "optimizer", "rng", "position"], ...]:

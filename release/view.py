@@ -6,22 +6,25 @@ Nothing in a release is believed: every read is bounded, and a file that is miss
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from open360.release.findings import EvidenceLevel, Location
+from open360.release.building import weight_files
+from open360.release.declarations import Declarations
+from open360.release.findings import EvidenceLevel
 from open360.release.hash_cache import CACHE_PATH, HashCache
 from open360.release.hashing import FileDigest, hash_files
-from open360.release.targets import FolderTarget, ListedFile, Target, TargetError
-from open360.schema.errors import SpecError, SpecProblem, UnsupportedVersionError
-from open360.schema.layout import MANIFEST_FILE, SPEC_FILE
-from open360.schema.manifest import CheckpointRecord, FileRecord, Manifest, RunRecord
-from open360.schema.run import Run
-from open360.schema.serialization import Positions, load_manifest, load_spec_with_positions, parse_json
-from open360.schema.spec import ReleaseSpec
+from open360.release.targets import FolderTarget, ListedFile, Target, TargetError, UnsafePathError
+from open360.release.tensor_statistics import TensorFile, WeightStatistics, open_tensor_file, weight_statistics
+from open360.schema.digests import TensorFileError
+from open360.schema.errors import SpecError
+from open360.schema.manifest import CheckpointRecord, ChunkRecord, FileRecord
+from open360.schema.serialization import parse_json
 
 MAX_DOCUMENT_BYTES = 16 << 20
 RANGE_BYTES = 8 << 20
@@ -29,97 +32,31 @@ RANGE_BYTES = 8 << 20
 Progress = Callable[[int, int, str], None]
 
 
-class ReleaseView:
+class ReleaseView(Declarations):
     """A release under validation. `level` is how much may be looked at."""
 
     def __init__(self, target: Target, level: EvidenceLevel, progress: Progress | None = None) -> None:
+        super().__init__(target)
         self.target, self.level, self.progress = target, level, progress
-        self.spec_problems: tuple[SpecProblem, ...] = ()
-        self.manifest_problems: tuple[SpecProblem, ...] = ()
         self.unreadable: dict[str, str] = {}
         self.counts: dict[str, int] = {}
-        self.spec_bytes = b""
-        self.readable_spec: ReleaseSpec | None = None
-        self._positions: Positions = {}
-        self._manifest: Manifest | None = None
-        self._read_spec()
-        self.has_manifest = self._read_manifest()
-
-    def _read_spec(self) -> None:
-        try:
-            self.spec_bytes = self.target.spec_bytes()
-            self.readable_spec, self._positions = load_spec_with_positions(self.spec_bytes, SPEC_FILE)
-        except SpecError as error:
-            self.spec_problems = error.problems
-        except (UnsupportedVersionError, TargetError) as error:
-            self.spec_problems = (_problem(SPEC_FILE, str(error)),)
-
-    def _read_manifest(self) -> bool:
-        try:
-            data = self.target.manifest_bytes()
-            if data is None:
-                return False
-            self._manifest = load_manifest(data, MANIFEST_FILE)
-        except SpecError as error:
-            self.manifest_problems = error.problems
-        except (UnsupportedVersionError, TargetError) as error:
-            self.manifest_problems = (_problem(MANIFEST_FILE, str(error)),)
-        return True
-
-    @property
-    def spec(self) -> ReleaseSpec:
-        """The spec; a rule that reads it requires that it could be read."""
-        assert self.readable_spec is not None, "a rule that reads the spec requires SPC001"  # noqa: S101
-        return self.readable_spec
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest; a rule that reads it requires that it is there and could be read."""
-        assert self._manifest is not None, "a rule that reads the manifest requires SPC003 and SPC004"  # noqa: S101
-        return self._manifest
-
-    @property
-    def title(self) -> tuple[str | None, str | None]:
-        """Name and version of the release, as far as a document could be read."""
-        document = self.readable_spec or self._manifest
-        return (None, None) if document is None else (document.name, document.version)
-
-    def place(self, pointer: str) -> Location:
-        """A place in the spec: the value at `pointer`, or the nearest thing around it that is written there."""
-        at = pointer
-        while at and at not in self._positions:
-            at = at.rsplit("/", 1)[0]
-        line, column = self._positions.get(at, (1, 1))
-        return Location(path=SPEC_FILE, line=line, column=column, pointer=pointer)
-
-    def declares(self, pointer: str) -> bool:
-        """Whether the author wrote the value at `pointer` down (it is no default)."""
-        return pointer in self._positions
-
-    def run_pointer(self, name: str) -> str:
-        """Pointer of the run called `name`; of the run that it is a variant of."""
-        for index, run in enumerate(self.spec.runs):
-            if any(expanded.name == name for expanded in run.expanded()):
-                return f"/runs/{index}"
-        return "/runs"
-
-    def built_runs(self) -> Iterator[tuple[Run, RunRecord]]:
-        """Declared runs that the manifest holds too, with their records."""
-        records = {record.name: record for record in self.manifest.runs}
-        for run in self.spec.all_runs():
-            if run.name in records:
-                yield run, records[run.name]
-
-    def built_checkpoints(self) -> Iterator[tuple[RunRecord, CheckpointRecord]]:
-        """Checkpoints of the manifest, run by run."""
-        for run in self.manifest.runs:
-            for checkpoint in run.checkpoints:
-                yield run, checkpoint
+        self._tensor_files: dict[str, TensorFile] = {}
+        self._weights: dict[str, WeightStatistics | None] = {}
 
     @cached_property
     def listing(self) -> dict[str, ListedFile]:
         """Every file that the target shows."""
         return self.target.listing()
+
+    def leads_out(self, path: str) -> bool:
+        """Whether a path is a link that leaves the release."""
+        try:
+            self.target.local_path(path)
+        except UnsafePathError:
+            return True
+        except TargetError:
+            return False
+        return False
 
     @cached_property
     def present(self) -> list[str]:
@@ -180,6 +117,72 @@ class ReleaseView:
     def _records(self) -> dict[str, FileRecord]:
         return {record.path: record for record in self.manifest.all_files()}
 
+    def weight_paths(self, checkpoint: CheckpointRecord) -> list[str]:
+        """Paths of the files that hold the weights of a checkpoint."""
+        return [f"{checkpoint.folder}/{path}" for path in weight_files(file.path for file in checkpoint.files)]
+
+    def folder_of(self, checkpoint: CheckpointRecord) -> Path | None:
+        """The folder of a checkpoint on this disk, when all of its files are there and intact."""
+        paths = [f"{checkpoint.folder}/{file.path}" for file in checkpoint.files]
+        if not isinstance(self.target, FolderTarget) or not all(self.intact(path) for path in paths):
+            return None
+        return self.target.root / checkpoint.folder
+
+    def tensor_file(self, path: str) -> TensorFile:
+        """A safetensors file of the release. Raises TensorFileError when it is malformed."""
+        if path not in self._tensor_files:
+            size = self._records[path].bytes
+            file = open_tensor_file(path, size, lambda begin, end: self._part_of_tensors(path, begin, end))
+            self._tensor_files[path] = file
+            self.counts["tensors"] = self.counts.get("tensors", 0) + len(file.spans)
+        return self._tensor_files[path]
+
+    def _part_of_tensors(self, path: str, begin: int, end: int) -> bytes:
+        try:
+            return self.target.read_range(path, begin, end)
+        except TargetError as error:  # it was whole a moment ago
+            raise TensorFileError(path, str(error)) from error
+
+    def weights(self, checkpoint: CheckpointRecord) -> WeightStatistics | None:
+        """Statistics of a checkpoint's weights, read once; None when its files are not intact."""
+        paths = self.weight_paths(checkpoint)
+        if checkpoint.folder not in self._weights:
+            whole = bool(paths) and all(self.intact(path) for path in paths)
+            self._weights[checkpoint.folder] = (
+                weight_statistics([self.tensor_file(p) for p in paths]) if whole else None
+            )
+            self.counts["checkpoints"] = sum(found is not None for found in self._weights.values())
+            if self.progress is not None:
+                self.progress(len(self._weights), self._checkpoint_count, checkpoint.name)
+        return self._weights[checkpoint.folder]
+
+    def count_chunk(self, chunk: ChunkRecord) -> None:
+        """Note that a chunk was read."""
+        self.counts["chunks"] = self.counts.get("chunks", 0) + 1
+        self.counts["rows"] = self.counts.get("rows", 0) + chunk.rows
+        if self.progress is not None:
+            self.progress(self.counts["chunks"], sum(len(run.chunks) for run in self.manifest.runs), chunk.name)
+
+    @cached_property
+    def _checkpoint_count(self) -> int:
+        return sum(len(run.checkpoints) for run in self.manifest.runs)
+
+    @contextlib.contextmanager
+    def local_files(self, *paths: str) -> Iterator[list[Path]]:
+        """The files on this disk; those of a far target are fetched for the time of the block."""
+        with tempfile.TemporaryDirectory(prefix="open360-") as folder:
+            found = []
+            for number, path in enumerate(paths):
+                here = self.target.local_path(path)
+                if here is None:
+                    here = Path(folder, f"{number}-{path.rsplit('/', 1)[-1]}")
+                    with here.open("wb") as file:
+                        for begin in range(0, self._records[path].bytes, RANGE_BYTES):
+                            end = min(begin + RANGE_BYTES, self._records[path].bytes)
+                            file.write(self.target.read_range(path, begin, end))
+                found.append(here)
+            yield found
+
     def read(self, path: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes | None:
         """A whole file; None when it cannot be had, with the reason in `unreadable`."""
         try:
@@ -200,7 +203,3 @@ class ReleaseView:
         except SpecError as error:
             self.unreadable[path] = "; ".join(problem.message for problem in error.problems)
             return None
-
-
-def _problem(file: str, message: str) -> SpecProblem:
-    return SpecProblem(file=file, line=None, column=None, pointer="", code="unreadable", message=message)

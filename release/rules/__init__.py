@@ -1,20 +1,68 @@
-"""The rules, one class each, in the order of their codes. `RULES` is the whole list: nothing registers itself."""
+"""The rules, one class each. `RULES` is the whole list, in the order of their codes: nothing registers itself."""
 
 from __future__ import annotations
 
+from open360.release.rules.code import LockMissing, StaleSegments, UnpinnedCode
+from open360.release.rules.completeness import SpecIncomplete
+from open360.release.rules.data import ChunkRanges, ChunkRows, TrainedOnOtherRows
 from open360.release.rules.documents import ManifestMissing, ManifestOfAnotherSpec, ManifestUnreadable, SpecUnreadable
-from open360.release.rules.integrity import AlteredFile, ExtraFile, MissingFile, WrongSize
+from open360.release.rules.integrity import AlteredFile, ExtraFile, MisplacedFile, MissingFile, UnsafePath, WrongSize
+from open360.release.rules.licenses import LicenseContradiction, LicenseMissing, UnknownSpdxId
+from open360.release.rules.orders import OrderUndeclared, OrderUnknown
+from open360.release.rules.positions import ConfigDiffers, SwappedCheckpoint, TokenizerDiffers, WrongParent
 from open360.release.rules.rule import CannotCheckError, Rule
+from open360.release.rules.series import BrokenChain, MissingPart, SeriesIncomplete
+from open360.release.rules.storage import PickleWeights, RepeatedWeights
+from open360.release.rules.tensors import UnreadableTensors, WrongShapes, WrongTensorsDigest
+from open360.release.rules.traces import EvaluationMissing, NonFiniteMetric, TraceInconsistent, TraceMissing
+from open360.release.rules.weights import (
+    ForwardPassFails,
+    NonFiniteWeights,
+    UnlikeNeighbours,
+)
 
 __all__ = ["RULES", "CannotCheckError", "Rule"]
 
 RULES: tuple[Rule, ...] = (
-    SpecUnreadable(),
-    ManifestMissing(),
-    ManifestUnreadable(),
-    ManifestOfAnotherSpec(),
+    SeriesIncomplete(),
+    MissingPart(),
+    RepeatedWeights(),
+    SwappedCheckpoint(),
+    BrokenChain(),
+    WrongParent(),
+    PickleWeights(),
+    ConfigDiffers(),
+    TokenizerDiffers(),
+    WrongTensorsDigest(),
+    WrongShapes(),
+    NonFiniteWeights(),
+    UnlikeNeighbours(),
+    ForwardPassFails(),
+    UnreadableTensors(),
+    LockMissing(),
+    UnpinnedCode(),
+    StaleSegments(),
+    ChunkRanges(),
+    ChunkRows(),
+    TrainedOnOtherRows(),
     MissingFile(),
     ExtraFile(),
     WrongSize(),
     AlteredFile(),
+    UnsafePath(),
+    MisplacedFile(),
+    LicenseMissing(),
+    UnknownSpdxId(),
+    LicenseContradiction(),
+    TraceMissing(),
+    TraceInconsistent(),
+    EvaluationMissing(),
+    NonFiniteMetric(),
+    OrderUndeclared(),
+    OrderUnknown(),
+    SpecUnreadable(),
+    SpecIncomplete(),
+    ManifestMissing(),
+    ManifestUnreadable(),
+    ManifestOfAnotherSpec(),
 )

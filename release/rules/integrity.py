@@ -2,17 +2,108 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 
-from open360.release.findings import EvidenceLevel, Finding
+from open360.release.findings import EvidenceLevel, Finding, Location
 from open360.release.rules.rule import BOTH, CannotCheckError, Rule
 from open360.release.view import ReleaseView
+from open360.schema.layout import checkpoint_folder, chunk_path, step_table_path, trace_path
 from open360.schema.manifest import FileRecord
 
-MISSING_FILE = "INT001"
+MISSING_FILE, UNSAFE_PATH = "INT001", "INT005"
 MANAGED_FOLDERS = ("chunks", "steps", "checkpoints", "traces", "evaluations")
 # Files that a repository has for its own sake: they belong to no release.
 HOUSEKEEPING = frozenset({".gitignore", ".gitattributes", "README.md"})
+
+
+class UnsafePath(Rule):
+    """A path of the manifest is dangerous to write, or leads out of the release.
+
+    ## What it does
+    Looks in the manifest for paths with hidden parts (`.git/hooks/…`, `.dvc/config`), for paths that differ in case
+    only, and at level `listed` for links that leave the folder. (Absolute paths and `..` are no paths at all: such a
+    manifest is unreadable.)
+
+    ## Why is this bad?
+    Whoever pulls the release writes these files: a git hook among them runs with the next commit. On some systems two
+    names that differ in case are one file.
+
+    ## Example
+    `{"path": ".git/hooks/post-checkout", …}`
+
+    ## Remedy
+    Give the file another name; replace a link by the file.
+    """
+
+    code = UNSAFE_PATH
+    name = "unsafe-path"
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each path."""
+        seen: dict[str, str] = {}
+        for record in release.manifest.all_files():
+            problem = self._problem_of(release, record.path)
+            other = seen.setdefault(_folded(record.path), record.path)
+            if problem is None and other != record.path:
+                problem = f"it differs from '{other}' in case or accents only"
+            if problem is not None:
+                yield self.finding(record.path, record.path, problem, "give the file another name, or replace the link")
+
+    def _problem_of(self, release: ReleaseView, path: str) -> str | None:
+        if any(part.startswith(".") or part.endswith((".", " ")) for part in path.split("/")):
+            return "a part of this path is hidden, or ends with a dot or a blank"
+        if release.level.includes(EvidenceLevel.LISTED) and release.leads_out(path):
+            return "it is a link that leads out of the release"
+        return None
+
+
+def _folded(path: str) -> str:
+    return unicodedata.normalize("NFKC", path).casefold()
+
+
+class MisplacedFile(Rule):
+    """A chunk, checkpoint or trace does not lie where the layout puts it.
+
+    ## What it does
+    Compares the paths in the manifest with the layout of release folders (`runs/<run>/checkpoints/<name>/…`).
+
+    ## Why is this bad?
+    Programs find files by the layout; a manifest that says otherwise makes them read one thing and check another.
+
+    ## Example
+    A checkpoint `ckpt_003` with the folder `runs/amber/checkpoints/ckpt_002`.
+
+    ## Remedy
+    Build the manifest again.
+    """
+
+    code = "INT006"
+    name = "misplaced-file"
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each path."""
+        for run in release.manifest.runs:
+            for chunk in run.chunks:
+                for field, found, expected in [
+                    ("file", chunk.file.path, chunk_path(run.name, chunk.name)),
+                    ("step_table", chunk.step_table.path, step_table_path(run.name, chunk.name)),
+                ]:
+                    if found != expected:
+                        yield self._misplaced(release.place_of(run, chunk, field), chunk.name, found, expected)
+            for checkpoint in run.checkpoints:
+                trace = checkpoint.trace.path if checkpoint.trace is not None else None
+                for field, found, expected in [
+                    ("folder", checkpoint.folder, checkpoint_folder(run.name, checkpoint.name)),
+                    ("trace", trace or "", trace_path(run.name, checkpoint.name) if trace is not None else ""),
+                ]:
+                    if found != expected:
+                        yield self._misplaced(
+                            release.place_of(run, checkpoint, field), checkpoint.name, found, expected
+                        )
+
+    def _misplaced(self, place: Location, subject: str, found: str, expected: str) -> Finding:
+        return self.finding(place, subject, f"expected it at '{expected}', found '{found}'", "run 'dvc repro manifest'")
 
 
 class MissingFile(Rule):
@@ -38,6 +129,7 @@ class MissingFile(Rule):
     code = MISSING_FILE
     name = "missing-file"
     level = EvidenceLevel.LISTED
+    requires = BOTH | {UNSAFE_PATH}
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each missing file."""
@@ -73,6 +165,7 @@ class ExtraFile(Rule):
     code = "INT002"
     name = "extra-file"
     level = EvidenceLevel.LISTED
+    requires = BOTH | {UNSAFE_PATH}
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each file that nobody knows."""
@@ -108,7 +201,7 @@ class WrongSize(Rule):
     code = "INT003"
     name = "wrong-size"
     level = EvidenceLevel.LISTED
-    requires = BOTH | {MISSING_FILE}
+    requires = BOTH | {UNSAFE_PATH}
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each file of another size."""
@@ -143,7 +236,7 @@ class AlteredFile(Rule):
     code = "INT004"
     name = "altered-file"
     level = EvidenceLevel.LISTED
-    requires = BOTH | {MISSING_FILE}
+    requires = BOTH | {UNSAFE_PATH}
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each file of another digest."""

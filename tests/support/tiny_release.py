@@ -100,7 +100,7 @@ def build_tiny_release(folder: Path) -> Path:
     (folder / "code.json").write_bytes(canonical_json(code))
     _write_corpus(folder / "corpora" / CORPUS)
     run = spec.run(RUN)
-    _write_packing(folder, [_write_chunk(folder, spec, segment) for segment in segments(run, spec.corpus_of(run))])
+    _write_packing(folder, dict(_write_chunk(folder, spec, segment) for segment in segments(run, spec.corpus_of(run))))
     weights = _initial_weights()
     parts = {segment.name: segment for segment in segments(run, spec.corpus_of(run))}
     for plan in checkpoints(run, spec.corpus_of(run)):
@@ -131,7 +131,7 @@ def _write_corpus(folder: Path) -> None:
     (folder / "counts.json").write_bytes(canonical_json({"sources": {"prose": counts}}))
 
 
-def _write_chunk(folder: Path, spec: ReleaseSpec, segment: Segment) -> dict[str, Any]:
+def _write_chunk(folder: Path, spec: ReleaseSpec, segment: Segment) -> tuple[str, dict[str, Any]]:
     run = spec.run(RUN)
     rng = np.random.default_rng(segment.index)
     ids = rng.integers(0, VOCABULARY, size=(segment.rows, ROW_LEN), dtype=np.uint16)
@@ -153,10 +153,10 @@ def _write_chunk(folder: Path, spec: ReleaseSpec, segment: Segment) -> dict[str,
         [Group(batches=batches, table=table)],
         "uint16",
     )
-    return {"name": name, "rows_sha256": facts.rows_sha256}
+    return name, {"rows_sha256": facts.rows_sha256}
 
 
-def _write_packing(folder: Path, chunks: list[dict[str, Any]]) -> None:
+def _write_packing(folder: Path, chunks: dict[str, dict[str, Any]]) -> None:
     content = {"chunks": chunks, "sources": {"prose": {"tokens": 110}}, "tokens_left_over": 2}
     (folder / "runs" / RUN / "packing.json").write_bytes(canonical_json(content))
 
@@ -234,6 +234,7 @@ def _write_checkpoint(
 
 
 def _position(folder: Path, plan: CheckpointPlan, segment: Segment | None) -> dict[str, Any]:
+    base = folder / checkpoint_folder(RUN, plan.name)
     parent = segment.parent if segment is not None else None
     parent_sha256 = None
     if parent is not None:
@@ -250,12 +251,17 @@ def _position(folder: Path, plan: CheckpointPlan, segment: Segment | None) -> di
         "rows_sha256": _rows_sha256(folder, segment) if segment is not None else None,
         "spec_sha256": hashlib.sha256(b"slice").hexdigest(),
         "determinism": "portable",
+        "tensors": {
+            "weights": hash_tensor_file(base / "model.safetensors")[1],
+            "optimizer": hash_tensor_file(base / "training_state" / "optimizer.safetensors")[1],
+            "rng": hash_tensor_file(base / "training_state" / "rng.safetensors")[1],
+        },
     }
 
 
 def _rows_sha256(folder: Path, segment: Segment) -> str:
     packing = parse_json((folder / "runs" / RUN / "packing.json").read_bytes(), "packing.json")
-    digest: str = packing["chunks"][segment.index]["rows_sha256"]
+    digest: str = packing["chunks"][f"chunk_{segment.index:03d}"]["rows_sha256"]
     return digest
 
 

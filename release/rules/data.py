@@ -1,0 +1,169 @@
+"""Rules about the rows: chunks that join, hold what they claim, and are what the trainer saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from open360.release.findings import EvidenceLevel, Finding
+from open360.release.rows import ChunkFileError, StepTable, verify_chunk
+from open360.release.rules.rule import Rule
+from open360.release.rules.traces import read_trace
+from open360.release.view import ReleaseView
+from open360.schema.manifest import ChunkRecord, RunRecord
+from open360.schema.run import Run
+
+MAX_TABLE_BYTES = 256 << 20
+MAX_SHOWN = 5
+PACK_AGAIN = "pack the run again ('dvc repro'), or fetch the chunk again"
+
+
+class ChunkRanges(Rule):
+    """The chunks of a run do not join.
+
+    ## What it does
+    Checks in the manifest that chunks follow one another without gap or overlap, in steps and in rows, that their rows
+    are those of the batch schedule, that `row_len` is the declared one, and that the last step of the run is covered.
+
+    ## Why is this bad?
+    Rows of some step are in no chunk or in two, and a step cannot be mapped to its rows.
+
+    ## Example
+    `chunk_003` ends at row 704, `chunk_004` begins at row 705.
+
+    ## Remedy
+    Pack the run again and build the manifest again.
+
+    ## Seen in practice
+    Looking up a batch of OLMo failed with an index beyond the data set, and returned less than half of another batch:
+    the order and the sizes of the files did not belong together.
+    """
+
+    code = "DAT001"
+    name = "chunk-ranges"
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each border that does not hold."""
+        for run, record in release.built_runs():
+            step, row = 0, 0
+            for chunk in record.chunks:
+                for field, message in _wrong_ranges(release, run, chunk, step, row):
+                    yield self.finding(release.place_of(record, chunk, field), chunk.name, message, PACK_AGAIN)
+                step, row = chunk.end_step, chunk.end_row
+            if record.chunks and run.steps is not None and step != run.steps:
+                last = record.chunks[-1]
+                message = f"the chunks end at step {step}, the run at step {run.steps}"
+                yield self.finding(release.place_of(record, last, "end_step"), last.name, message, PACK_AGAIN)
+
+
+def _wrong_ranges(release: ReleaseView, run: Run, chunk: ChunkRecord, step: int, row: int) -> Iterator[tuple[str, str]]:
+    if chunk.first_step != step:
+        yield "first_step", f"it begins with step {chunk.first_step}, expected {step}"
+    if chunk.first_row != row:
+        yield "first_row", f"it begins with row {chunk.first_row}, expected {row}"
+    begin, end = release.rows_at(run, chunk.first_step), release.rows_at(run, chunk.end_step)
+    if begin is not None and end is not None and chunk.rows != end - begin:
+        yield "end_row", f"it holds {chunk.rows} rows, its steps take {end - begin}"
+    corpus = release.spec.corpus_of(run)
+    if corpus is not None and corpus.row is not None and chunk.row_len != corpus.row.row_len:
+        yield "row_len", f"its rows have {chunk.row_len} ids, declared are {corpus.row.row_len}"
+
+
+class ChunkRows(Rule):
+    """A chunk does not hold the rows that the manifest claims.
+
+    ## What it does
+    Decodes every chunk: rows and steps without holes, rows of the right length, ids below the size of the vocabulary,
+    documents that cover each row, digests of byte ranges, batches and of all ids.
+
+    ## Why is this bad?
+    What a reader takes for the data of a step is something else.
+
+    ## Example
+    A chunk that was written again with another tokenizer, with the manifest updated but for the digest of its rows.
+
+    ## Remedy
+    Pack the run again, or fetch the chunk again.
+
+    ## Seen in practice
+    A viewer of Pythia's data showed wrong rows for two years, since nobody could compare them with anything. An index
+    file of one of its seed runs consists of zeros for 92 percent.
+    """
+
+    code = "DAT002"
+    name = "chunk-rows"
+    level = EvidenceLevel.LOADED
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each problem of a chunk."""
+        for run, record in release.built_runs():
+            for chunk in record.chunks:
+                paths = (chunk.file.path, chunk.step_table.path)
+                if not all(release.intact(path) for path in paths):
+                    continue
+                with release.local_files(*paths) as (file, table):
+                    problems = verify_chunk(file, table, chunk, vocabulary=_vocabulary(release, run))
+                release.count_chunk(chunk)
+                for problem in problems[:MAX_SHOWN]:
+                    yield self.finding(chunk.file.path, chunk.name, str(problem), PACK_AGAIN)
+
+
+def _vocabulary(release: ReleaseView, run: Run) -> int | None:
+    size = run.architecture.get("vocab_size")
+    if isinstance(size, int) and size > 0:
+        return size
+    corpus = release.spec.corpus_of(run)
+    return corpus.tokenizer.vocabulary if corpus is not None and corpus.tokenizer is not None else None
+
+
+class TrainedOnOtherRows(Rule):
+    """The trainer saw other rows than the chunk holds.
+
+    ## What it does
+    Compares the digest of every batch in the trace with that in the step table of the chunk.
+
+    ## Why is this bad?
+    The published data is not what the model was trained on: every result on memorization or contamination is wrong.
+
+    ## Example
+    The corpus was packed again after the training.
+
+    ## Remedy
+    Publish the chunks that were trained on, or train again.
+
+    ## Seen in practice
+    A preshuffled copy of the Pile holds no separator tokens at all, though the documents say it does; which of the
+    copies the models saw could not be shown by anything published.
+    """
+
+    code = "DAT003"
+    name = "trained-on-other-rows"
+    level = EvidenceLevel.LOADED
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each checkpoint, with its first step that differs."""
+        for run in release.manifest.runs:
+            chunks = {chunk.name: chunk for chunk in run.chunks}
+            for checkpoint in run.checkpoints:
+                trace = checkpoint.trace
+                chunk = chunks.get(checkpoint.chunk or "")
+                if trace is None or chunk is None:
+                    continue
+                stated, seen = _stated_digests(release, run, chunk), read_trace(release, trace.path)
+                wrong = [line.step for line in seen if stated.get(line.step, line.batch_sha256) != line.batch_sha256]
+                if wrong:
+                    message = f"{len(wrong)} batches, the first at step {wrong[0]}, are not those of '{chunk.name}'"
+                    fix = "publish the chunk that was trained on, or train the segment again"
+                    yield self.finding(trace.path, checkpoint.name, message, fix)
+
+
+def _stated_digests(release: ReleaseView, _run: RunRecord, chunk: ChunkRecord) -> dict[int, str]:
+    """Digest of the ids of each step by the step table; nothing when the table is not intact."""
+    path = chunk.step_table.path
+    data = release.read(path, MAX_TABLE_BYTES) if release.intact(path) else None
+    if data is None:
+        return {}
+    try:
+        table = StepTable.from_bytes(data, name=path)
+    except ChunkFileError:
+        return {}  # ChunkRows reports it
+    return {entry.step: entry.ids_sha256 for entry in table.entries}

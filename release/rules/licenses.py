@@ -1,0 +1,151 @@
+"""Rules about licences: all stated, all known to SPDX, none in contradiction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+
+import license_expression
+from open360.release.findings import Finding
+from open360.release.rules.rule import SPEC_READ, Rule
+from open360.release.view import ReleaseView
+
+LICENSE_MISSING, LICENSE_UNKNOWN = "LIC001", "LIC002"
+PARTS = ("weights", "data", "code")
+_OWN_ID = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
+
+
+@cache
+def _spdx() -> license_expression.Licensing:
+    return license_expression.get_spdx_licensing()
+
+
+def _unknown_ids(expression: str) -> list[str]:
+    """What SPDX does not know in an expression; the whole of it when it is malformed."""
+    found = _spdx().validate(expression)
+    unknown = [symbol for symbol in found.invalid_symbols if symbol and not _OWN_ID.fullmatch(symbol)]
+    malformed = bool(found.errors) and not any(found.invalid_symbols)
+    return [expression] if malformed else unknown
+
+
+def _ids(expression: str) -> frozenset[str]:
+    """The licences that an expression names."""
+    try:
+        return frozenset(str(key) for key in _spdx().license_keys(expression, unique=True))
+    except license_expression.ExpressionError:
+        return frozenset()
+
+
+def _declared(release: ReleaseView) -> Iterator[tuple[str, str, str | None]]:
+    """`(pointer, whose, licence)` of everything that needs one."""
+    licenses = release.spec.licenses
+    for part in PARTS:
+        yield f"/licenses/{part}", part, getattr(licenses, part)
+    for index, corpus in enumerate(release.spec.corpora):
+        for number, source in enumerate(corpus.sources):
+            yield f"/corpora/{index}/sources/{number}/license", source.name, source.license
+
+
+class LicenseMissing(Rule):
+    """A part of the release has no licence.
+
+    ## What it does
+    Looks for the licences of weights, data and code, and of each source.
+
+    ## Why is this bad?
+    Without a licence nobody may lawfully use, change or pass on the thing.
+
+    ## Example
+    `licenses: {weights: Apache-2.0}`: data and code have none.
+
+    ## Remedy
+    Add the SPDX id: `licenses: {weights: Apache-2.0, data: ODC-By-1.0, code: Apache-2.0}`.
+
+    ## Seen in practice
+    The data repository of K2 had no card, and so no licence at all.
+    """
+
+    code = LICENSE_MISSING
+    name = "license-missing"
+    requires = frozenset({SPEC_READ})
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each thing without a licence."""
+        for pointer, whose, found in _declared(release):
+            if found is None:
+                message = f"'{whose}' has no licence"
+                fix = f"add '{pointer.rsplit('/', 1)[1]}: <SPDX id>', such as Apache-2.0 or ODC-By-1.0"
+                yield self.finding(release.place(pointer), whose, message, fix)
+
+
+class UnknownSpdxId(Rule):
+    """A licence is no SPDX id or expression.
+
+    ## What it does
+    Reads every licence as an SPDX expression (SPDX 2.3, annex D). Ids of one's own begin with `LicenseRef-`.
+
+    ## Why is this bad?
+    A free text such as `Apache 2` or `open` can be read in several ways, by programs not at all.
+
+    ## Example
+    `data: odc-by`
+
+    ## Remedy
+    Write the id of https://spdx.org/licenses/: `data: ODC-By-1.0`.
+
+    ## Seen in practice
+    The same corpus was called `odc-by` in the header and "Apache 2.0" in the text of one card.
+    """
+
+    code = LICENSE_UNKNOWN
+    name = "unknown-spdx-id"
+    requires = frozenset({SPEC_READ})
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each expression that SPDX cannot read."""
+        documents = ("/licenses/documents", "documents", release.spec.licenses.documents)
+        corpora = [(f"/corpora/{i}/license", c.name, c.license) for i, c in enumerate(release.spec.corpora)]
+        for pointer, whose, found in [*_declared(release), documents, *corpora]:
+            unknown = _unknown_ids(found) if found is not None else []
+            if unknown:
+                message = f"the licence of '{whose}' is no SPDX expression: {', '.join(unknown)} is unknown"
+                fix = "write ids of https://spdx.org/licenses/, or 'LicenseRef-<name>' for one's own"
+                yield self.finding(release.place(pointer), whose, message, fix)
+
+
+class LicenseContradiction(Rule):
+    """The licence of the data leaves out that of a source.
+
+    ## What it does
+    Compares the licence of the data (and of each corpus) with those of its sources: each licence of a source must be
+    named in it.
+
+    ## Why is this bad?
+    Who relies on the licence of the whole breaks that of a part.
+
+    ## Example
+    `licenses: {data: MIT}` with a source under `CC-BY-NC-4.0`.
+
+    ## Remedy
+    Name all of them: `data: MIT AND CC-BY-NC-4.0`; or take the source out.
+
+    ## Seen in practice
+    AmberSafe was released under Apache-2.0, though its data came under a licence that forbids commercial use.
+    """
+
+    code = "LIC003"
+    name = "license-contradiction"
+    requires = frozenset({SPEC_READ, LICENSE_UNKNOWN})
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each source whose licence is left out."""
+        for index, corpus in enumerate(release.spec.corpora):
+            whole = corpus.license or release.spec.licenses.data
+            for number, source in enumerate(corpus.sources):
+                left_out = _ids(source.license or "") - _ids(whole or "")
+                if whole is not None and left_out:
+                    message = f"source '{source.name}' is under {source.license}, the data as a whole under {whole}"
+                    fix = f"name it in the licence of the data: '{whole} AND {source.license}'"
+                    place = release.place(f"/corpora/{index}/sources/{number}/license")
+                    yield self.finding(place, source.name, message, fix)

@@ -1,0 +1,179 @@
+"""Rules about tensors, by their headers and digests: readable, those of the manifest, those of the architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from open360.release.building import OPTIMIZER_FILE
+from open360.release.findings import EvidenceLevel, Finding
+from open360.release.hashing import tensors_digest_of
+from open360.release.rules.architectures import expected_shapes, ignorable
+from open360.release.rules.rule import BOTH, Rule
+from open360.release.view import ReleaseView
+from open360.schema.digests import TensorFileError, TensorSpan
+from open360.schema.manifest import CheckpointRecord
+from open360.schema.run import Run
+
+WRONG_SHAPES, UNREADABLE = "CKP011", "CKP015"
+DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+BUILD_AGAIN = "build the checkpoint again, or fetch it again"
+MAX_SHOWN = 5
+
+
+class UnreadableTensors(Rule):
+    """A weights file is not a safetensors file.
+
+    ## What it does
+    Reads the header of every safetensors file of every checkpoint: its length, names, types, shapes and offsets must
+    be possible and fill the file without holes.
+
+    ## Why is this bad?
+    Loaders fail on it, or read what is not there. A header that claims 10 GB in a file of 1 kB is an attack.
+
+    ## Example
+    A file that was cut short by an interrupted upload.
+
+    ## Remedy
+    Fetch or build the file again.
+    """
+
+    code = UNREADABLE
+    name = "unreadable-tensors"
+    level = EvidenceLevel.LOADED
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each file."""
+        for _, checkpoint in release.built_checkpoints():
+            for file in checkpoint.files:
+                path = f"{checkpoint.folder}/{file.path}"
+                if path.endswith(".safetensors") and release.intact(path):
+                    try:
+                        release.tensor_file(path)
+                    except TensorFileError as error:
+                        yield self.finding(path, checkpoint.name, error.problem, BUILD_AGAIN)
+
+
+class WrongTensorsDigest(Rule):
+    """The tensors of a checkpoint are not those of the manifest.
+
+    ## What it does
+    Computes the tensors digest (over names, types, shapes and payloads) of weights and optimizer state and compares it
+    with the manifest.
+
+    ## Why is this bad?
+    The tensors digest is what two parties compare when a checkpoint was saved again by other software; a wrong one
+    makes equal weights look different, and different ones equal.
+
+    ## Example
+    A manifest whose files were updated by hand, but not its tensors digests.
+
+    ## Remedy
+    Build the manifest again.
+    """
+
+    code = "CKP010"
+    name = "wrong-tensors-digest"
+    level = EvidenceLevel.HASHED
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each digest that differs."""
+        for run, checkpoint in release.built_checkpoints():
+            weights = release.weight_paths(checkpoint)
+            optimizer = f"{checkpoint.folder}/{OPTIMIZER_FILE}"
+            parts = [("weights", weights, checkpoint.tensors.weights)]
+            if checkpoint.tensors.optimizer is not None:
+                parts.append(("optimizer", [optimizer], checkpoint.tensors.optimizer))
+            for part, paths, expected in parts:
+                found = _digest(release, paths)
+                if found is not None and found != expected:
+                    message = f"expected the tensors digest {expected} of its {part}, found {found}"
+                    place = release.place_of(run, checkpoint, f"tensors/{part}")
+                    yield self.finding(place, checkpoint.name, message, "run 'dvc repro manifest'")
+
+
+def _digest(release: ReleaseView, paths: list[str]) -> str | None:
+    """Tensors digest of intact files, as far as they lie on this disk."""
+    if not paths or not all(release.intact(path) for path in paths):
+        return None
+    if len(paths) == 1:
+        return release.digests[paths[0]].tensors
+    files = [release.target.local_path(path) for path in paths]
+    try:
+        return tensors_digest_of(file for file in files if file is not None) if all(files) else None
+    except TensorFileError:
+        return None  # a rule of its own reports it
+
+
+class WrongShapes(Rule):
+    """The tensors of a checkpoint do not fit the architecture.
+
+    ## What it does
+    Reads the headers of the weights. For Llama-like architectures names and shapes follow from the spec; for others
+    all checkpoints of a run must agree with the first. The type must be that of the series (`dtype`).
+
+    ## Why is this bad?
+    Loaders drop tensors with unknown names and make up missing ones at random, mostly with a warning only.
+
+    ## Example
+    `lm_head.weight` missing in one checkpoint, though `tie_word_embeddings` is false.
+
+    ## Remedy
+    Convert or build the checkpoint again.
+
+    ## Seen in practice
+    Amber's main branch was uploaded again in bfloat16, while the other branches hold float32.
+    """
+
+    code = WRONG_SHAPES
+    name = "wrong-shapes"
+    level = EvidenceLevel.LOADED
+    requires = BOTH | {UNREADABLE}
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each checkpoint."""
+        for run, record in release.built_runs():
+            expected = expected_shapes(run.architecture)
+            origin = "the architecture"
+            for checkpoint in record.checkpoints:
+                spans = _spans(release, checkpoint)
+                if not spans:
+                    continue
+                found = {name: span.shape for name, span in spans.items()}
+                if expected is None:
+                    expected, origin = found, f"'{checkpoint.name}'"
+                wrong = [*_differences(expected, found), *_wrong_types(run, checkpoint, spans)]
+                if wrong:
+                    more = f" and {len(wrong) - MAX_SHOWN} more" if len(wrong) > MAX_SHOWN else ""
+                    message = f"its tensors do not fit {origin}: {'; '.join(wrong[:MAX_SHOWN])}{more}"
+                    path = release.weight_paths(checkpoint)[0]
+                    yield self.finding(path, checkpoint.name, message, "convert or build the checkpoint again")
+
+
+def _spans(release: ReleaseView, checkpoint: CheckpointRecord) -> dict[str, TensorSpan]:
+    paths = release.weight_paths(checkpoint)
+    if not all(release.intact(path) for path in paths):
+        return {}
+    return {span.name: span for path in paths for span in release.tensor_file(path).spans if not ignorable(span.name)}
+
+
+def _differences(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> Iterator[str]:
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            yield f"'{name}' is missing"
+        elif name not in expected:
+            yield f"'{name}' is too much"
+        elif expected[name] != found[name]:
+            yield f"'{name}' has shape {list(found[name])}, expected {list(expected[name])}"
+
+
+def _wrong_types(run: Run, checkpoint: CheckpointRecord, spans: dict[str, TensorSpan]) -> Iterator[str]:
+    series = run.series
+    if series is None:
+        return
+    declared = series.dtype
+    for other in series.stored_otherwise:
+        if checkpoint.name in other.checkpoints:
+            declared = other.dtype or declared
+    for name, span in sorted(spans.items()):
+        if declared is not None and span.dtype != DTYPES[declared]:
+            yield f"'{name}' is {span.dtype}, expected {DTYPES[declared]}"

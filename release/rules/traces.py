@@ -1,0 +1,269 @@
+"""Rules about what was measured: traces of the training, and evaluations of the checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from open360.release.findings import EvidenceLevel, Finding
+from open360.release.rules.rule import BOTH, Rule
+from open360.release.view import ReleaseView
+from open360.schema.layout import evaluation_path
+from open360.schema.manifest import CheckpointRecord, RunRecord
+from open360.schema.run import Run
+from open360.schema.schedule import ScheduleError, seq_len_of
+from open360.schema.spec import AtCheckpoints, Evaluation
+
+MAX_TRACE_BYTES = 1 << 30
+TRACE_MISSING = "MET001"
+MAX_SHOWN = 3
+TRAIN_AGAIN = "train the segment again, or publish the trace that belongs to it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceLine:
+    """One step of a trace. Numbers are None when the line does not hold them in a readable form."""
+
+    step: int
+    loss: float | None
+    grad_norm: float | None
+    lr: float | None
+    tokens: Any
+    batch_sha256: str
+
+
+def read_trace(release: ReleaseView, path: str) -> list[TraceLine]:
+    """The lines of an intact trace; nothing when it is not. A line that cannot be read has the step -1."""
+    data = release.read(path, MAX_TRACE_BYTES) if release.intact(path) else None
+    return [_line(text) for text in (data or b"").splitlines()]
+
+
+def _line(text: bytes) -> TraceLine:
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError):
+        entry = None
+    entry = entry if isinstance(entry, dict) else {}
+    step = entry.get("step")
+    return TraceLine(
+        step=step if isinstance(step, int) and not isinstance(step, bool) else -1,
+        loss=_number(entry.get("loss")),
+        grad_norm=_number(entry.get("grad_norm")),
+        lr=_number(entry.get("lr")),
+        tokens=entry.get("tokens"),
+        batch_sha256=str(entry.get("batch_sha256")),
+    )
+
+
+def _number(text: object) -> float | None:
+    """A float from its exact hexadecimal form, such as `0x1.8p+1`."""
+    try:
+        return float.fromhex(text) if isinstance(text, str) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+class TraceMissing(Rule):
+    """A checkpoint has no trace of the segment that made it.
+
+    ## What it does
+    Looks for the trace of every checkpoint but the initial one.
+
+    ## Why is this bad?
+    Loss, gradient norm and learning rate of these steps are lost; nobody can see a spike, or check a repetition of the
+    training before its end.
+
+    ## Example
+    `ckpt_004` without `traces/ckpt_004.jsonl`.
+
+    ## Remedy
+    Train the segment again (`dvc repro -s train@ckpt_004`), or export the log of the training.
+
+    ## Seen in practice
+    The training logs of most releases live on a third party's website only, and not as files.
+    """
+
+    code = TRACE_MISSING
+    name = "trace-missing"
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each checkpoint."""
+        for run, checkpoint in release.built_checkpoints():
+            if checkpoint.trace is None and checkpoint.step > 0:
+                message = f"nothing tells how the training went up to step {checkpoint.step}"
+                yield self.finding(release.place_of(run, checkpoint), checkpoint.name, message, TRAIN_AGAIN)
+
+
+class TraceInconsistent(Rule):
+    """A trace is not that of its segment.
+
+    ## What it does
+    Reads every trace: one line for each step of the segment, in order; the learning rate is exactly that of the
+    declared schedule, the tokens are those of the batch.
+
+    ## Why is this bad?
+    What is declared is not what ran: another schedule, another batch, steps that were left out.
+
+    ## Example
+    A schedule with a horizon of 4e12 tokens in the spec, and a trace that decays to 5e12.
+
+    ## Remedy
+    Correct the spec to what ran; or train again.
+
+    ## Seen in practice
+    The length of OLMo's schedule was changed in the middle of a run, and the published configuration states neither
+    what ran before nor after.
+    """
+
+    code = "MET002"
+    name = "trace-inconsistent"
+    level = EvidenceLevel.LOADED
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each trace."""
+        for run, record in release.built_runs():
+            first = 0
+            for checkpoint in record.checkpoints:
+                trace = checkpoint.trace
+                if trace is not None and release.intact(trace.path):
+                    wrong = list(_wrong_lines(release, run, read_trace(release, trace.path), first, checkpoint.step))
+                    if wrong:
+                        more = f" and {len(wrong) - MAX_SHOWN} more" if len(wrong) > MAX_SHOWN else ""
+                        message = f"{'; '.join(wrong[:MAX_SHOWN])}{more}"
+                        yield self.finding(trace.path, checkpoint.name, message, TRAIN_AGAIN)
+                first = checkpoint.step
+
+
+def _wrong_lines(release: ReleaseView, run: Run, lines: list[TraceLine], first: int, end: int) -> Iterator[str]:
+    steps = [line.step for line in lines]
+    if steps != list(range(first, end)):
+        yield f"it holds {len(steps)} lines{_span(steps)}, expected one for each of the steps {first} to {end - 1}"
+        return
+    for line in lines:
+        rate = release.rate(run, line.step)
+        if rate is not None and line.lr != rate:
+            yield f"step {line.step} has learning rate {line.lr}, declared is {rate}"
+        tokens = _tokens_of(release, run, line.step)
+        if tokens is not None and line.tokens != tokens:
+            yield f"step {line.step} has {line.tokens} tokens, declared are {tokens}"
+
+
+def _span(steps: list[int]) -> str:
+    return f" (from step {steps[0]} to {steps[-1]})" if steps else ""
+
+
+def _tokens_of(release: ReleaseView, run: Run, step: int) -> int | None:
+    try:
+        return run.batch.at(step) * seq_len_of(run, release.spec.corpus_of(run)) if run.batch is not None else None
+    except ScheduleError:
+        return None
+
+
+class EvaluationMissing(Rule):
+    """A declared evaluation has no result.
+
+    ## What it does
+    Looks for every metric of every evaluation made here (harness `open360`) at every checkpoint that it is declared
+    for; evaluations by other harnesses must say where their `results` are.
+
+    ## Why is this bad?
+    A curve with holes; or a score that nobody can tie to the checkpoint it was measured on.
+
+    ## Example
+    `{task: held_out, metrics: [loss], at: all}`, and no record for `ckpt_006`.
+
+    ## Remedy
+    Evaluate the checkpoint (`dvc repro`), or declare fewer (`at: final`).
+
+    ## Seen in practice
+    Scores are mostly published as images or tables in a paper, for a few checkpoints, with the commit of the harness
+    left open.
+    """
+
+    code = "MET003"
+    name = "evaluation-missing"
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each checkpoint and evaluation."""
+        for index, evaluation in enumerate(release.spec.evaluations):
+            place = release.place(f"/evaluations/{index}")
+            if evaluation.harness != "open360":
+                if evaluation.results is None:
+                    message = f"the results of '{evaluation.task}' by {evaluation.harness} are nowhere"
+                    yield self.finding(place, evaluation.task, message, "add 'results': a file pattern or a URL")
+                continue
+            for run in release.manifest.runs:
+                if evaluation.runs and run.name not in evaluation.runs:
+                    continue
+                for checkpoint in _evaluated(evaluation, run):
+                    missing = [metric for metric in evaluation.metrics if metric not in checkpoint.metrics]
+                    if missing:
+                        message = f"'{checkpoint.name}' has no {', '.join(missing)} of '{evaluation.task}'"
+                        yield self.finding(place, checkpoint.name, message, "run 'dvc repro' to evaluate it")
+
+
+def _evaluated(evaluation: Evaluation, run: RunRecord) -> list[CheckpointRecord]:
+    """The checkpoints at which an evaluation is declared."""
+    checkpoints = list(run.checkpoints)
+    if evaluation.at == "final":
+        return checkpoints[-1:]
+    if isinstance(evaluation.at, AtCheckpoints):
+        chosen = checkpoints[:: evaluation.at.every] if evaluation.at.every is not None else []
+        return [*chosen, *(c for c in checkpoints if c.name in evaluation.at.names and c not in chosen)]
+    return checkpoints
+
+
+class NonFiniteMetric(Rule):
+    """A loss, gradient norm or score is NaN or infinite.
+
+    ## What it does
+    Reads loss and gradient norm of every step of every trace, and every number of every evaluation record.
+
+    ## Why is this bad?
+    The training diverged there, or the measurement failed; averages and plots over it are NaN, too.
+
+    ## Example
+    `{"loss": "nan", "step": 1200}`
+
+    ## Remedy
+    Train again from the checkpoint before; measure again.
+    """
+
+    code = "MET004"
+    name = "non-finite-metric"
+    level = EvidenceLevel.LOADED
+    requires = BOTH
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each file."""
+        for run, checkpoint in release.built_checkpoints():
+            if checkpoint.trace is not None:
+                lines = read_trace(release, checkpoint.trace.path)
+                wrong = [line.step for line in lines if not (_is_finite(line.loss) and _is_finite(line.grad_norm))]
+                if wrong:
+                    message = f"loss or gradient norm is not finite at {len(wrong)} steps, the first is {wrong[0]}"
+                    yield self.finding(checkpoint.trace.path, checkpoint.name, message, TRAIN_AGAIN)
+            path = evaluation_path(run.name, checkpoint.name)
+            if release.intact(path) and not _all_finite(release.document(path)):
+                message = "a number of this evaluation is NaN or infinite"
+                yield self.finding(path, checkpoint.name, message, "evaluate the checkpoint again")
+
+
+def _is_finite(number: float | None) -> bool:
+    return number is not None and math.isfinite(number)
+
+
+def _all_finite(plain: Any) -> bool:
+    waiting = [plain]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            return False
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return True

@@ -22,6 +22,8 @@ from typing import TypeVar
 import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import build_hf_headers, disable_progress_bars, httpx  # type: ignore[attr-defined]
+
+from open360.release.hub_answers import agrees, is_span, take
 from open360.release.hub_errors import (
     HubAnswerError,
     HubAuthError,
@@ -53,7 +55,6 @@ MAX_TREE_FILES = 500_000
 TIMEOUT = httpx.Timeout(120.0, connect=15.0)  # the Hub gives up on a commit after 60 s
 BLOCK_BYTES = 1 << 18
 COMMIT = re.compile(r"[0-9a-f]{40}")
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)")
 _XET_STATUS = re.compile(r"HTTP status [a-z]+ error \((\d{3})")  # the Xet transfer tells statuses as text
 _CLIENT_ERRORS = (httpx.HTTPError, OSError, ValueError, KeyError, RuntimeError, EntryNotFoundError)
 
@@ -131,17 +132,17 @@ class Hub:
             return read()
 
     def read(self, repo: Repo, commit: str, path: str, max_bytes: int) -> bytes:
-        """A whole file of at most `max_bytes`."""
+        """A whole file of at most `max_bytes`, compared with the digest that the Hub sends along."""
         thing = f"{repo}, file '{path}'"
 
         def get() -> bytes:
             with self._opened(repo, commit, path, {}) as response:
-                data = self._take(response, 0, max_bytes + 1)
-                expected = response.headers.get("Content-Length")
+                data = take(response.iter_bytes(BLOCK_BYTES), 0, max_bytes + 1)
+                headers = [answer.headers for answer in [*response.history, response]]
             if len(data) > max_bytes:
                 raise HubAnswerError(thing, self.endpoint, f"expected at most {max_bytes} bytes, found more")
-            if expected is not None and expected.isdecimal() and int(expected) != len(data):
-                raise HubUnavailableError(thing, self.endpoint, f"only {len(data)} of {expected} bytes came")
+            if not agrees(data, headers):
+                raise HubUnavailableError(thing, self.endpoint, f"{len(data)} bytes came, which are not the file's")
             return data
 
         return self._reading(thing, get)
@@ -157,14 +158,14 @@ class Hub:
 
         def get() -> bytes:
             with self._opened(repo, commit, path, {"Range": f"bytes={begin}-{end - 1}"}) as response:
+                blocks = response.iter_bytes(BLOCK_BYTES)
                 if response.status_code == 206:
                     header = response.headers.get("Content-Range", "")
-                    span = _CONTENT_RANGE.fullmatch(header)
-                    if span is None or (int(span[1]), int(span[2])) != (begin, end - 1):
+                    if not is_span(header, begin, end):
                         raise HubAnswerError(thing, self.endpoint, f"it answered with another range ({header!r})")
-                    data = self._take(response, 0, end - begin)
+                    data = take(blocks, 0, end - begin)
                 elif response.status_code == 200:
-                    data = self._take(response, begin, end)
+                    data = take(blocks, begin, end)
                 else:
                     raise HubAnswerError(thing, self.endpoint, f"unexpected status {response.status_code}")
             if len(data) != end - begin:
@@ -282,17 +283,6 @@ class Hub:
                 problem = f"expected commit {commit}, answered with {told}"
                 raise HubAnswerError(f"{repo}, file '{path}'", self.endpoint, problem)
             yield response
-
-    @staticmethod
-    def _take(response: httpx.Response, begin: int, end: int) -> bytes:
-        """Bytes `[begin, end)` of a body, or fewer when it ends before; reads no further than needed."""
-        taken, at = bytearray(), 0
-        for block in response.iter_bytes(BLOCK_BYTES):
-            taken += block[max(begin - at, 0) : max(end - at, 0)]
-            at += len(block)
-            if at >= end:
-                break
-        return bytes(taken)
 
     @contextlib.contextmanager
     def _translating(self, thing: str) -> Iterator[None]:

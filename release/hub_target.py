@@ -132,20 +132,21 @@ class HubTarget:
         return f"{self.repo.id}@{self.tag}"
 
     def spec_bytes(self) -> bytes:
-        """The bytes of `release.yaml`."""
-        return self._ours(SPEC_FILE, lambda: self._document(SPEC_FILE, MAX_SPEC_BYTES))
+        """The bytes of `release.yaml`. Raises MissingFileError."""
+        return self.read(SPEC_FILE, MAX_SPEC_BYTES)
 
     def manifest_bytes(self) -> bytes | None:
         """The bytes of `manifest.json`, or None when the tag is of something else than a release."""
         try:
-            return self._document(MANIFEST_FILE, MAX_MANIFEST_BYTES)
-        except HubNotFoundError:
+            return self.read(MANIFEST_FILE, MAX_MANIFEST_BYTES)
+        except MissingFileError:
             return None
 
     @cached_property
     def manifest(self) -> Manifest:
         """The published manifest. Raises TargetError, SpecError."""
-        data = self.manifest_bytes()
+        key = (self.hub.endpoint, self.repo.id, self.commit, MANIFEST_FILE)
+        data = self.cache.find(key) or self.manifest_bytes()
         if data is None:
             raise MissingFileError(self.label, MANIFEST_FILE, "this tag is no release that open360 has published")
         manifest = load_manifest(data, f"{self.label}/{MANIFEST_FILE}")
@@ -153,6 +154,7 @@ class HubTarget:
             raise TargetError(
                 f"{self.label}: expected a published manifest, found a built one; publish it with 'open360 publish'"
             )
+        self.cache.keep(key, data)
         return manifest
 
     def listing(self) -> dict[str, ListedFile]:
@@ -237,10 +239,6 @@ class HubTarget:
         if published is None:
             raise TargetError(f"{self.label}: its manifest does not say where '{name}' is; see 'open360 validate'")
         return Repo(id=published.repo, type=published.repo_type), published.commit
-
-    def _document(self, path: str, max_bytes: int) -> bytes:
-        key = (self.hub.endpoint, self.repo.id, self.commit, path)
-        return self.cache.get(key, lambda: self.hub.read(self.repo, self.commit, path, max_bytes))
 
     def _ours(self, path: str, read: Callable[[], bytes]) -> bytes:
         try:

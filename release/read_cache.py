@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from open360.schema.atomic import write_bytes
@@ -31,25 +30,22 @@ class ReadCache:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = (folder if folder is not None else cache_folder()) / "reads"
 
-    def get(self, key: tuple[str, ...], read: Callable[[], bytes]) -> bytes:
-        """What `read` returns, from the cache when it is there."""
-        name = hashlib.sha256("\n".join(key).encode()).hexdigest()
-        path = self.folder / name[:2] / name
-        known = _load(path)
-        if known is not None:
-            return known
-        data = read()
+    def find(self, key: tuple[str, ...]) -> bytes | None:
+        """The bytes kept under a key, or None."""
+        try:
+            with self._path(key).open("rb") as file:
+                entry = file.read(MAX_ENTRY_BYTES + DIGEST_CHARS + 1)
+        except OSError:
+            return None
+        digest, data = entry[:DIGEST_CHARS], entry[DIGEST_CHARS:]
+        return data if hashlib.sha256(data).hexdigest().encode() == digest else None
+
+    def keep(self, key: tuple[str, ...], data: bytes) -> None:
+        """Keep bytes under a key. Only what has been verified, or read and understood, belongs here."""
         if len(data) <= MAX_ENTRY_BYTES:
             with contextlib.suppress(OSError):
-                write_bytes(path, hashlib.sha256(data).hexdigest().encode() + data)
-        return data
+                write_bytes(self._path(key), hashlib.sha256(data).hexdigest().encode() + data)
 
-
-def _load(path: Path) -> bytes | None:
-    try:
-        with path.open("rb") as file:
-            entry = file.read(MAX_ENTRY_BYTES + DIGEST_CHARS + 1)
-    except OSError:
-        return None
-    digest, data = entry[:DIGEST_CHARS], entry[DIGEST_CHARS:]
-    return data if hashlib.sha256(data).hexdigest().encode() == digest else None
+    def _path(self, key: tuple[str, ...]) -> Path:
+        name = hashlib.sha256("\n".join(key).encode()).hexdigest()
+        return self.folder / name[:2] / name

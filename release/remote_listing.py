@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from open360.release.hub import Hub, HubNotFoundError
-from open360.release.hub_objects import Refs, RemoteFile, Repo
+from open360.release.hub_objects import Refs, RemoteFile, Repo, git_id_of
 from open360.release.placement import Placement
 from open360.release.plan import RemoteListing, RemoteRepo, RemoteRevision
 
@@ -83,8 +83,3 @@ def _with_digests(
         if git_id_of(data) == remote.git_id and hashlib.sha256(data).hexdigest() == file.sha256:
             found[file.path] = replace(remote, sha256=file.sha256)
     return found
-
-
-def git_id_of(data: bytes) -> str:
-    """The id that git gives to a file with these bytes."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

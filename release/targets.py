@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import TypeAdapter, ValidationError
+
 from open360.schema.errors import Open360Error, SpecError
 from open360.schema.layout import CODE_FILE, MANIFEST_FILE, REPORT_FILE, SEGMENTS_FILE, SPEC_FILE
-from open360.schema.manifest import MAX_MANIFEST_BYTES
+from open360.schema.manifest import MAX_MANIFEST_BYTES, FileRecord
 from open360.schema.names import RelPath
 from open360.schema.serialization import MAX_SPEC_BYTES, load_manifest
-from pydantic import TypeAdapter, ValidationError
 
 RELEASE_FILES = (SPEC_FILE, MANIFEST_FILE, REPORT_FILE, SEGMENTS_FILE, CODE_FILE)
 RELEASE_FOLDERS = ("corpora", "runs", "metrics", "analyses")
@@ -105,6 +107,13 @@ class Target(Protocol):
         """The file on this disk, or None when the target is elsewhere."""
         ...
 
+    def download(self, record: FileRecord, folder: Path) -> Path:
+        """A copy of a whole file, of any size, below `folder`; its bytes are for the caller to verify.
+
+        Called again after an interruption, it goes on with what is there.
+        """
+        ...
+
 
 def check_path(target: str, path: str) -> str:
     """`path` when it is a relative POSIX path that stays inside the release. Raises UnsafePathError."""
@@ -175,6 +184,16 @@ class FolderTarget:
         if not real.is_file():
             raise MissingFileError(self.label, path)
         return real
+
+    def download(self, record: FileRecord, folder: Path) -> Path:
+        """A copy below `folder`. Raises MissingFileError, UnsafePathError, FileBoundsError; OSError of this disk."""
+        source, copy = self.local_path(record.path), folder / record.path
+        size = source.stat().st_size
+        if size != record.bytes:
+            raise FileBoundsError(self.label, record.path, f"{record.bytes} bytes", f"{size} bytes")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
+        return copy
 
     def _inside(self, path: str) -> Path | None:
         try:

@@ -14,7 +14,7 @@ from open360.release.view import ReleaseView
 from open360.schema.layout import evaluation_path
 from open360.schema.manifest import CheckpointRecord, RunRecord
 from open360.schema.run import Run
-from open360.schema.schedule import ScheduleError, seq_len_of
+from open360.schema.schedule import ScheduleError, tokens_at
 from open360.schema.spec import AtCheckpoints, Evaluation
 
 MAX_TRACE_BYTES = 1 << 30
@@ -102,7 +102,7 @@ class TraceInconsistent(Rule):
 
     ## What it does
     Reads every trace: one line for each step of the segment, in order; the learning rate is exactly that of the
-    declared schedule, the tokens are those of the batch.
+    declared schedule, the tokens are those seen up to and including the batch.
 
     ## Why is this bad?
     What is declared is not what ran: another schedule, another batch, steps that were left out.
@@ -157,7 +157,7 @@ def _span(steps: list[int]) -> str:
 
 def _tokens_of(release: ReleaseView, run: Run, step: int) -> int | None:
     try:
-        return run.batch.at(step) * seq_len_of(run, release.spec.corpus_of(run)) if run.batch is not None else None
+        return tokens_at(run, release.spec.corpus_of(run), step + 1)
     except ScheduleError:
         return None
 

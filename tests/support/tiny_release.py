@@ -16,6 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
+from safetensors.numpy import load_file, save_file
+
 from open360.pipelines.plan import segments_table
 from open360.release.building import build_manifest
 from open360.release.corpus.chunk_file import Batch, Group, chunk_schema, write_chunk
@@ -24,7 +26,6 @@ from open360.schema.layout import checkpoint_folder, chunk_path, evaluation_path
 from open360.schema.schedule import CheckpointPlan, Segment, checkpoints, learning_rate, rows_at, segments
 from open360.schema.serialization import canonical_json, dump_json, load_spec, parse_json
 from open360.schema.spec import ReleaseSpec
-from safetensors.numpy import load_file, save_file
 
 RUN, CORPUS = "tiny", "words"
 VOCABULARY, HIDDEN, INNER, ROW_LEN = 32, 4, 8, 9
@@ -195,7 +196,7 @@ def _train(folder: Path, spec: ReleaseSpec, segment: Segment, weights: Weights) 
             "loss": (3.5 - 0.01 * step).hex(),
             "grad_norm": (1.0).hex(),
             "lr": lr.hex(),
-            "tokens": (entry["end_row"] - entry["first_row"]) * (ROW_LEN - 1),
+            "tokens": entry["end_row"] * (ROW_LEN - 1),
             "batch_sha256": entry["ids_sha256"],
         }
         lines.append(json.dumps(facts, sort_keys=True) + "\n")

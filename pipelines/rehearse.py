@@ -14,14 +14,15 @@ import sys
 import time
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
 from open360.pipelines.plan import check_fresh
 from open360.release.local_hub import running_hub
 from open360.schema.errors import IntegrityError, Open360Error
 from open360.schema.layout import MANIFEST_FILE, REPORT_FILE, SPEC_FILE
 from open360.schema.manifest import Manifest
 from open360.schema.serialization import load_manifest, load_spec, parse_json
-from rich.console import Console
-from rich.table import Table
 
 HUB_FOLDER = "hub"
 PULLED = "ckpt_003"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
+from pydantic import Field, model_validator
+
 from open360.schema.model import Described, SpecModel, spec_error, unique
 from open360.schema.names import (
     Bytes,
@@ -19,7 +21,6 @@ from open360.schema.names import (
     Sha256,
     Url,
 )
-from pydantic import Field, model_validator
 
 SOURCE_KINDS = ("pypi", "http", "hub", "local")
 

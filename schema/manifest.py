@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
+from pydantic import Field, model_validator
+
 from open360.schema.model import ManifestModel, spec_error, unique
 from open360.schema.names import (
     Bytes,
@@ -22,7 +24,6 @@ from open360.schema.names import (
     Sha256,
     Swhid,
 )
-from pydantic import Field, model_validator
 
 MAX_MANIFEST_BYTES = 64 << 20
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
+from pydantic import Field, model_validator
+
 from open360.schema.model import Described, spec_error
 from open360.schema.names import Count, Positive, RepoId, Sha256, Url
-from pydantic import Field, model_validator
 
 
 class UnknownOrder(Described):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
+from pydantic import Field, model_validator
+
 from open360.schema.model import Described, SpecModel, StepFunction, spec_error, unique
 from open360.schema.names import Count, Fraction, Name, Positive, RepoId, Revision
 from open360.schema.order import ChunkOrder, MaterializedOrder, Order
 from open360.schema.series import MAX_CHECKPOINTS, Series
-from pydantic import Field, model_validator
 
 Precision = Literal["float32", "bfloat16", "float16", "bfloat16-mixed", "float16-mixed", "fp8-mixed"]
 

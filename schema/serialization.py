@@ -16,11 +16,12 @@ import re
 from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
 from open360.schema.errors import SpecError, SpecProblem, UnsupportedVersionError
 from open360.schema.manifest import MAX_MANIFEST_BYTES, Manifest
 from open360.schema.spec import SUPPORTED_VERSIONS, ReleaseSpec
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 MAX_SPEC_BYTES = 4 << 20
 MAX_NODES = 400_000

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Literal, Self
 
+from pydantic import Field, model_validator
+
 from open360.schema.model import Described, SpecModel, StepFunction, spec_error
 from open360.schema.names import Count, Name, Positive, Revision, Url
-from pydantic import Field, model_validator
 
 TEMPLATE = re.compile(r"\{(?P<field>index|step|tokens)(?P<width>:0?\d{1,2}d)?\}")
 MAX_CHECKPOINTS = 200_000

@@ -6,6 +6,8 @@ import datetime
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
+from pydantic import ConfigDict, Field, model_validator
+
 from open360.schema.corpus import Corpus
 from open360.schema.model import Described, SpecModel, spec_error, unique
 from open360.schema.names import (
@@ -22,7 +24,6 @@ from open360.schema.names import (
 )
 from open360.schema.run import Merge, Parent, Run
 from open360.schema.schedule import ScheduleError, checkpoints
-from pydantic import ConfigDict, Field, model_validator
 
 SPEC_VERSION = 1
 SUPPORTED_VERSIONS = (1,)

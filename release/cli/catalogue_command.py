@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+
 from open360.release.cli.options import json_option
 
 

@@ -12,6 +12,7 @@ import sys
 import traceback
 
 import click
+
 from open360.release.cli.exit_codes import exit_code_of
 
 COMMANDS = {

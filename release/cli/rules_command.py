@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import click
+
 from open360.release.cli.options import json_option
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+
 from open360.release.cli.options import endpoint_option, json_option, tag_option, target_argument
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from open360.release.cli.options import endpoint_option, tag_option, target_argument
 
 LEVELS = ("declared", "listed", "hashed", "loaded")

@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from open360.release.local_hub import (
     content_routes,
     faults,
@@ -21,13 +29,6 @@ from open360.release.local_hub.refusals import RefusalError
 from open360.release.local_hub.repositories import RepositoryStore
 from open360.release.local_hub.requests import Hub
 from open360.release.local_hub.xet_store import XetStore
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 PART_SIZE = 256 << 20  # larger files are sent in parts, where a client can
 FORMAT = "1\n"

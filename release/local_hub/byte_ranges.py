@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from open360.release.local_hub.refusals import RefusalError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+
+from open360.release.local_hub.refusals import RefusalError
 
 _RANGE = re.compile(r"bytes=(\d{0,20})-(\d{0,20})")
 

@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
+
 from open360.release.local_hub import git_objects
 from open360.release.local_hub.names import check_path, check_sha256
 from open360.release.local_hub.refusals import RefusalError, no_entry
 from open360.release.local_hub.repositories import Commit, FileEntry
 from open360.release.local_hub.requests import Hub, text
-from starlette.concurrency import run_in_threadpool
 
 MAX_LINE_BYTES = 80 << 20
 MAX_OPERATIONS = 100_000

@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
 from open360.release.local_hub import listings
 from open360.release.local_hub.commit_body import CommitRequest, apply_operations, large_size, read_commit_request
 from open360.release.local_hub.names import RepoId, check_path, check_sha256
@@ -29,9 +33,6 @@ from open360.release.local_hub.requests import (
     text,
 )
 from open360.release.local_hub.upload_modes import MAX_REGULAR_BYTES, is_binary, is_ignored, is_large_by_name
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
 PAGE, EXPANDED_PAGE = 1000, 50
 MAX_PATHS = 1000

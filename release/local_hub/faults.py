@@ -11,14 +11,15 @@ import re
 import threading
 from typing import Literal
 
-from open360.release.local_hub.connections import close_connection
-from open360.release.local_hub.refusals import RefusalError
-from open360.release.local_hub.requests import read_json
-from open360.release.local_hub.traffic import CONTROL_PREFIX
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from open360.release.local_hub.connections import close_connection
+from open360.release.local_hub.refusals import RefusalError
+from open360.release.local_hub.requests import read_json
+from open360.release.local_hub.traffic import CONTROL_PREFIX
 
 
 class Match(BaseModel):

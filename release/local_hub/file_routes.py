@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
 from open360.release.local_hub.byte_ranges import serve_bytes
 from open360.release.local_hub.objects import read_blocks
 from open360.release.local_hub.refusals import no_entry
 from open360.release.local_hub.repositories import FileEntry
 from open360.release.local_hub.requests import Hub, at_revision, base_url, hub_of, part, repo_of
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import Response
 
 
 async def resolve_file(request: Request) -> Response:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from open360.release.local_hub.requests import read_json, text
-from open360.schema.errors import SpecError
-from open360.schema.serialization import parse_yaml
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+
+from open360.release.local_hub.requests import read_json, text
+from open360.schema.errors import SpecError
+from open360.schema.serialization import parse_yaml
 
 MAX_BYTES = 1 << 20
 

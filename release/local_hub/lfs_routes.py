@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
 from open360.release.local_hub.commit_body import large_size
 from open360.release.local_hub.names import check_sha256
 from open360.release.local_hub.objects import receive
@@ -22,9 +26,6 @@ from open360.release.local_hub.requests import (
     repo_of,
     require_token,
 )
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
 MEDIA_TYPE = "application/vnd.git-lfs+json"
 MAX_OBJECT_BYTES = 500 * 10**9  # the Hub's own limit for one file

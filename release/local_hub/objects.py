@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from starlette.concurrency import run_in_threadpool
+
 from open360.release.local_hub import git_objects
 from open360.release.local_hub.refusals import RefusalError
 from open360.schema import atomic
-from starlette.concurrency import run_in_threadpool
 
 BLOCK = 1 << 20
 FORGOTTEN_AFTER = 24 * 3600  # seconds after which an unfinished upload is thrown away at the next start

@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 from urllib.parse import quote
 
-from open360.release.local_hub.names import RepoId
-from open360.release.local_hub.repositories import Repository
-from open360.release.local_hub.requests import at_revision, hub_of, part, repo_of
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
+
+from open360.release.local_hub.names import RepoId
+from open360.release.local_hub.repositories import Repository
+from open360.release.local_hub.requests import at_revision, hub_of, part, repo_of
 
 _STYLE = "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}td{padding:.1em 1.5em .1em 0}"
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
 from open360.release.local_hub import listings
 from open360.release.local_hub.names import RepoId, check_ref_name, parse_repo
 from open360.release.local_hub.refusals import RefusalError, no_repository, no_revision
@@ -20,9 +24,6 @@ from open360.release.local_hub.requests import (
     text,
 )
 from open360.release.local_hub.upload_modes import DEFAULT_GITATTRIBUTES
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
 USER = "local"
 HISTORY_PAGE = 1000

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from starlette.requests import Request
+
 from open360.release.local_hub.names import KINDS, RepoId, parse_repo
 from open360.release.local_hub.objects import ObjectStore
 from open360.release.local_hub.refusals import RefusalError, no_repository
 from open360.release.local_hub.repositories import Commit, Repository, RepositoryStore
 from open360.release.local_hub.xet_store import XetStore
-from starlette.requests import Request
 
 MAX_JSON_BYTES = 16 << 20
 

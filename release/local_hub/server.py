@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 import uvicorn
+
 from open360.release.local_hub.app import PART_SIZE, create_app
 from open360.release.local_hub.connections import TrackedProtocol
 from open360.schema.errors import Open360Error

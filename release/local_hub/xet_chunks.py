@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+
 from open360.release.local_hub.refusals import RefusalError
 
 MAX_CHUNKS = 8 * 1024

@@ -10,14 +10,15 @@ import re
 import time
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
 from open360.release.local_hub.byte_ranges import parse_range, serve_bytes
 from open360.release.local_hub.objects import read_blocks, receive
 from open360.release.local_hub.refusals import RefusalError
 from open360.release.local_hub.requests import base_url, hub_of, part, read_body, repo_of, require_token
 from open360.release.local_hub.xet_store import MAX_SHARD_BYTES, MAX_XORB_BYTES, Piece, XetStore
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
 TOKEN_SECONDS = 3600
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from open360.release.corpus.document_file import Document, writing_documents
 from open360.release.corpus.packing import PackResult, pack_run
 from open360.release.corpus.tokenizer import build_tokenizer

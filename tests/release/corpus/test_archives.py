@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
+
 from open360.release.corpus import archives
 from open360.release.corpus.archives import ArchiveError, is_archive, read_members, top_folder
 

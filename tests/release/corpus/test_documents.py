@@ -13,6 +13,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+
 from open360.release.corpus.archives import ArchiveError
 from open360.release.corpus.document_file import (
     MAX_DOCUMENT_BYTES,

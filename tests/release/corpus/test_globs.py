@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from open360.release.corpus.globs import matches
 
 

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from open360.release.corpus.chunk_file import GROUP_IDS_BYTES, Batch, group_batches
 from open360.release.corpus.encoder import Encoder
 from open360.release.corpus.packing import PackingError
-
 from tests.release.corpus.conftest import Packed, Text, make_spec, some_texts
 
 Pack = Callable[..., Packed]

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from pydantic import BaseModel
+
 from open360.release.hash_cache import CACHE_PATH, HashCache
 from open360.release.hashing import TENSOR_SUFFIX, FileDigest, Progress, hash_files, tensors_digest_of
 from open360.schema.corpus import Corpus
@@ -55,7 +57,6 @@ from open360.schema.schedule import (
 )
 from open360.schema.serialization import load_json_model
 from open360.schema.spec import ReleaseSpec
-from pydantic import BaseModel
 
 OPTIMIZER_FILE = "training_state/optimizer.safetensors"
 RNG_FILE = "training_state/rng.safetensors"

@@ -9,8 +9,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from open360.schema.model import ManifestModel
 from pydantic import Field
+
+from open360.schema.model import ManifestModel
 
 REPORT_VERSION: Literal[1] = 1
 

@@ -13,11 +13,12 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rich.console import Console
+from rich.text import Text
+
 from open360.release.findings import Finding, Report, Severity, SkippedRule, WaivedFinding
 from open360.release.rules import RULES
 from open360.schema.serialization import canonical_json
-from rich.console import Console
-from rich.text import Text
 
 STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.NOTE: "bold cyan"}
 GITHUB_COMMANDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}

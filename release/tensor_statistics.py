@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from open360.schema.digests import (
     ITEM_BYTES,
     TensorFileError,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 
 import license_expression
+
 from open360.release.findings import Finding
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.view import ReleaseView

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import zstandard
+
 from open360.release.corpus.document_file import MAX_DOCUMENT_BYTES
 from open360.schema.errors import Open360Error
 

@@ -6,6 +6,7 @@ import io
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from open360.release.corpus.chunk_file import ID_TYPES, chunk_schema, group_ranges
 from open360.schema.errors import Open360Error
 

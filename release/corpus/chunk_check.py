@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
 from open360.release.corpus.bounded_parquet import (
     MAX_FOOTER_BYTES,
     TAIL_BYTES,

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
 from open360.schema.atomic import replacing_file
 
 GROUP_IDS_BYTES = 64 << 10  # a row group holds at least so many bytes of ids, where steps allow

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import orjson
 import zstandard
+
 from open360.schema.atomic import replacing_file
 from open360.schema.errors import Open360Error
 

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from open360.release.corpus.archives import ArchiveError, is_archive, read_members, top_folder
 from open360.release.corpus.document_file import (
     MAX_DOCUMENT_BYTES,
@@ -26,7 +28,6 @@ from open360.schema.atomic import write_bytes
 from open360.schema.corpus import Corpus, Source
 from open360.schema.names import RelPath
 from open360.schema.serialization import canonical_json
-from pydantic import TypeAdapter, ValidationError
 
 _REL_PATH: TypeAdapter[str] = TypeAdapter(RelPath)
 

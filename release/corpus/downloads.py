@@ -8,26 +8,28 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
-from open360.release.corpus.document_file import Progress
-from open360.release.corpus.source_index import SourceError, SourceUnavailableError
-from open360.schema.atomic import replacing_file
-from open360.schema.manifest import FileRecord
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 from packaging.version import Version
 from pypi_simple import DistributionPackage, NoSuchProjectError, PyPISimple, UnsupportedContentTypeError
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from open360.release.corpus.document_file import Progress
+from open360.release.corpus.source_index import SourceError, SourceUnavailableError
+from open360.schema.atomic import replacing_file
+from open360.schema.manifest import FileRecord
+
 MAX_DOWNLOAD_BYTES = 16 << 30
 TIMEOUT = (20, 120)  # seconds to connect, seconds without a byte
 PIECE = 1 << 20
+RETRIES = 3
 _AGAIN = "check the connection and try again"
 
 
 def open_session() -> requests.Session:
     """A session that tries again where that is harmless."""
     session = requests.Session()
-    retry = Retry(total=3, backoff_factor=0.5, status_forcelist=(429, 502, 503, 504), raise_on_status=False)
+    retry = Retry(total=RETRIES, backoff_factor=0.5, status_forcelist=(429, 502, 503, 504), raise_on_status=False)
     session.mount("https://", HTTPAdapter(max_retries=retry))
     session.mount("http://", HTTPAdapter(max_retries=retry))
     return session

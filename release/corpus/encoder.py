@@ -24,8 +24,9 @@ from typing import Any, Literal
 import numpy as np
 import tiktoken
 from numpy.typing import NDArray
-from open360.schema.errors import Open360Error
 from tokenizers import Regex, Tokenizer, normalizers
+
+from open360.schema.errors import Open360Error
 
 Engine = Literal["tiktoken", "tokenizers"]
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from open360.release.corpus.chunk_file import ID_TYPES, Batch, ChunkFacts, Group, group_batches, write_chunk
 from open360.release.corpus.document_file import Progress, parse_document, read_lines
 from open360.release.corpus.encoder import Encoder, EngineMismatchError

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
 from open360.release.corpus.chunk_file import ID_TYPES, SPAN, Batch, chunk_schema
 from open360.release.corpus.order_file import OrderedDocument
 from open360.schema.corpus import RowFormat

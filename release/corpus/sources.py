@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import requests
+
 from open360.release.corpus.document_file import Progress
 from open360.release.corpus.downloads import (
     check_digest,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow.parquet as pq
+
 from open360.release.corpus.bounded_parquet import (
     DATA_BEGIN,
     MAX_GROUP_BYTES,

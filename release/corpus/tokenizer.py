@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
 from open360.release.corpus.document_file import MAX_DOCUMENT_BYTES, parse_document, read_lines
 from open360.release.corpus.encoder import Encoder, EncodingError
 from open360.schema.atomic import replacing_folder
 from open360.schema.corpus import Corpus, Tokenizer
 from open360.schema.serialization import canonical_json
-from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, pre_tokenizers, trainers
 
 __all__ = ["SEPARATOR", "Encoder", "EncodingError", "build_tokenizer", "separator_id", "train_byte_level_bpe"]
 

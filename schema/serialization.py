@@ -12,6 +12,7 @@ Rules of this module:
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from pydantic_core import ErrorDetails
 
 from open360.schema.errors import SpecError, SpecProblem, UnsupportedVersionError
 from open360.schema.manifest import MAX_MANIFEST_BYTES, Manifest
-from open360.schema.spec import SUPPORTED_VERSIONS, ReleaseSpec
+from open360.schema.spec import SPEC_VERSION, SUPPORTED_VERSIONS, ReleaseSpec
 
 MAX_SPEC_BYTES = 4 << 20
 MAX_NODES = 400_000
@@ -33,7 +34,7 @@ Positions = dict[str, tuple[int, int]]
 
 _NULL = re.compile(r"^(~|null|Null|NULL|)$")
 _BOOL = re.compile(r"^(true|True|TRUE|false|False|FALSE)$")
-_INT = re.compile(r"^([-+]?[0-9]{1,4000}|0o[0-7]{1,4000}|0x[0-9a-fA-F]{1,4000})$")
+_INT = re.compile(r"^([-+]?[0-9]{1,400}|0o[0-7]{1,400}|0x[0-9a-fA-F]{1,400})$")
 _FLOAT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,4})?$")
 
 
@@ -62,8 +63,13 @@ class _Reader:
                 (self._problem(node, pointer, "too_large", "the document is nested or repeated beyond all use"),)
             )
         self.positions[pointer] = (node.start_mark.line + 1, node.start_mark.column + 1)
+        if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
+            raise SpecError((self._problem(node, pointer, "yaml_tag", f"the tag '{node.tag}' is not read"),))
         if isinstance(node, yaml.ScalarNode):
-            return _plain_scalar(node.value) if not node.style else node.value
+            value = _plain_scalar(node.value) if not node.style else node.value
+            if isinstance(value, float) and math.isinf(value):
+                raise SpecError((self._problem(node, pointer, "too_large", "a number beyond all use"),))
+            return value
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, f"{pointer}/{i}", depth + 1) for i, item in enumerate(node.value)]
         data: dict[str, Any] = {}
@@ -102,30 +108,49 @@ def parse_yaml(data: bytes, file: str, max_bytes: int = MAX_SPEC_BYTES) -> tuple
             data.decode("utf-8"), Loader=yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader
         )
     except UnicodeDecodeError as error:
-        raise SpecError(
-            (_at(file, None, "encoding", f"not UTF-8 text ({error.reason} at byte {error.start})"),)
-        ) from error
+        what = f"not UTF-8 text ({error.reason} at byte {error.start})"
+        raise SpecError((_at(file, _place_of_byte(data, error.start), "encoding", what),)) from error
+    except yaml.reader.ReaderError as error:
+        what = f"a character that may not stand in YAML (U+{error.character:04X}); write it as an escape in quotes"
+        raise SpecError((_at(file, _place_of_byte(data, error.position), "yaml_syntax", what),)) from error
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = (mark.line + 1, mark.column + 1) if mark is not None else None
         text = getattr(error, "problem", None) or str(error)
         raise SpecError((_at(file, place, "yaml_syntax", f"not valid YAML: {text}"),)) from error
-    if node is None:
+    if node is None or (isinstance(node, yaml.ScalarNode) and not node.value and not node.style):
         raise SpecError((_at(file, (1, 1), "empty", "the document is empty"),))
     reader = _Reader(file)
     return reader.read(node), reader.positions
 
 
 def parse_json(data: bytes, file: str, max_bytes: int = MAX_MANIFEST_BYTES) -> Any:
-    """Plain data of a JSON document. Raises SpecError."""
+    """Plain data of a JSON document; a key that stands twice in one object is an error. Raises SpecError."""
     _check_size(data, file, max_bytes)
     try:
-        return json.loads(data)
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         place = (error.lineno, error.colno)
         raise SpecError((_at(file, place, "json_syntax", f"not valid JSON: {error.msg}"),)) from error
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
         raise SpecError((_at(file, None, "json_syntax", f"not valid JSON: {error}"),)) from error
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key '{next(key for key in keys if keys.count(key) > 1)}' stands twice in one object")
+    return found
+
+
+def _refuse_constant(word: str) -> Any:
+    raise ValueError(f"{word} is not a number")
+
+
+def _place_of_byte(data: bytes, offset: int) -> tuple[int, int]:
+    start = data.rfind(b"\n", 0, offset) + 1
+    return data.count(b"\n", 0, offset) + 1, len(data[start:offset].decode("utf-8", "replace")) + 1
 
 
 def _check_size(data: bytes, file: str, limit: int) -> None:
@@ -165,14 +190,18 @@ def load_json_model(model: type[ModelT], data: bytes, file: str, plain: Any = No
     except SpecError:
         if len(data) > MAX_POSITION_BYTES:
             raise
-        _, positions = parse_yaml(data, file, MAX_POSITION_BYTES)
+        try:  # JSON that is no YAML as well keeps its problems, without their lines
+            _, positions = parse_yaml(data, file, MAX_POSITION_BYTES)
+        except SpecError:
+            positions = {}
         return _validate(model, plain, file, positions)
 
 
 def migrate(plain: Any, file: str) -> Any:
     """Bring the data of an older spec version to the newest. Version 1 is the first, so only the check is needed."""
-    if isinstance(plain, dict) and "open360" in plain and plain["open360"] not in SUPPORTED_VERSIONS:
-        raise UnsupportedVersionError(file, plain["open360"], SUPPORTED_VERSIONS)
+    found = plain.get("open360", SPEC_VERSION) if isinstance(plain, dict) else SPEC_VERSION
+    if type(found) is not int or found not in SUPPORTED_VERSIONS:
+        raise UnsupportedVersionError(file, found, SUPPORTED_VERSIONS)
     return plain
 
 

@@ -1,4 +1,4 @@
-"""Run every benchmark and write docs/benchmarks.md: `make bench`. Each program also runs alone: `python -P bench/pack.py`."""
+"""Run every benchmark and write docs/benchmarks.md: `make bench`. Each program also runs alone."""
 
 from __future__ import annotations
 

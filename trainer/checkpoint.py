@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
+
 from open360.schema.atomic import replacing_folder
 from open360.schema.digests import digest_of_tensor_file
 from open360.schema.errors import IntegrityError
@@ -29,7 +31,6 @@ from open360.trainer.determinism import Determinism
 from open360.trainer.errors import MissingInputError
 from open360.trainer.model import stored_tensors, write_model_config
 from open360.trainer.optimizer import optimizer_tensors
-from safetensors.torch import load_file, save_file
 
 WEIGHTS_FILE = "model.safetensors"
 STATE_FOLDER = "training_state"

@@ -55,7 +55,9 @@ def enter(determinism: Determinism) -> None:
         raise NumericProfileError(
             "determinism class of this process", f"'{determinism}'", f"'{_entered[0]}'", "use a process for each class"
         )
-    if determinism == "portable" and not _entered and "torch" in sys.modules:
+    if _entered:
+        return
+    if determinism == "portable" and "torch" in sys.modules:
         raise NumericProfileError(
             "determinism class 'portable'",
             "to be entered before torch is imported",
@@ -69,8 +71,7 @@ def enter(determinism: Determinism) -> None:
             os.environ.pop(name, None)
     elif determinism == "machine":
         os.environ.update(ONE_THREAD)
-    if not _entered:
-        _entered.append(determinism)
+    _entered.append(determinism)
 
 
 def apply(determinism: Determinism) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from open360.schema.corpus import Corpus
 from open360.schema.errors import IntegrityError
 from open360.schema.run import Run

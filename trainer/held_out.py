@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import zstandard
+
 from open360.schema.errors import IntegrityError
 from open360.trainer.errors import MissingInputError
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
+
 from open360.schema.schedule import learning_rate
 from open360.trainer.optimizer import set_learning_rate
 from open360.trainer.recipe import Recipe

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from open360.schema.run import ParameterGroup, Run
 from open360.schema.serialization import canonical_json
 from open360.trainer.errors import UntrainableRunError

@@ -10,6 +10,7 @@ import fnmatch
 from collections.abc import Mapping
 
 import torch
+
 from open360.schema.errors import IntegrityError
 from open360.schema.run import ParameterGroup
 from open360.trainer.errors import UntrainableRunError

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from open360.schema.errors import IntegrityError
 from open360.schema.layout import chunk_name, chunk_path, step_table_path
 from open360.schema.run import Run
@@ -101,15 +102,19 @@ class ChunkRows:
             raise IntegrityError(
                 self.label, f"{self.segment.rows} rows (segment '{self.segment.name}')", str(metadata.num_rows), NEXT
             )
-        row_bytes = self.row_len * (kind.value_type.bit_width // 8) + 16
         for index in range(metadata.num_row_groups):
-            group = metadata.row_group(index)
-            columns = [group.column(i) for i in range(group.num_columns)]
-            size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in COLUMNS)
-            if size > 2 * group.num_rows * row_bytes + GROUP_SLACK_BYTES:
-                limit = f"at most about {group.num_rows * row_bytes} bytes for {group.num_rows} rows"
-                raise IntegrityError(f"{self.label}, row group {index}", limit, f"{size} bytes", NEXT)
+            self._check_size(index, metadata.row_group(index), kind.value_type.bit_width // 8)
         return file
+
+    def _check_size(self, index: int, group: Any, id_bytes: int) -> None:
+        """Refuse a row group that unpacks to more than its rows: a small file can claim any number of ids."""
+        columns = [group.column(i) for i in range(group.num_columns)]
+        read = [column for column in columns if column.path_in_schema.split(".")[0] in COLUMNS]
+        values, size = max(column.num_values for column in read), sum(column.total_uncompressed_size for column in read)
+        limit = 2 * group.num_rows * (self.row_len * id_bytes + 16) + GROUP_SLACK_BYTES
+        if values > group.num_rows * self.row_len or size > limit:
+            expected = f"at most {group.num_rows * self.row_len} ids in {limit} bytes for {group.num_rows} rows"
+            raise IntegrityError(f"{self.label}, row group {index}", expected, f"{values} in {size} bytes", NEXT)
 
     def _groups(self) -> Iterator[npt.NDArray[np.int64]]:
         """Ids of each row group as (rows, row_len), after all checks but the digests."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
 from open360.schema.atomic import write_bytes
 from open360.schema.errors import IntegrityError
 from open360.schema.layout import CODE_FILE, checkpoint_folder, corpus_folder, trace_path
@@ -24,6 +25,7 @@ from open360.schema.spec import ReleaseSpec
 from open360.trainer import determinism
 from open360.trainer.checkpoint import (
     NEXT,
+    POSITION_FILE,
     Position,
     State,
     load_checkpoint,
@@ -176,7 +178,7 @@ class _Work:
             found = getattr(position, field)
             if found != value:
                 raise IntegrityError(
-                    f"{self.parent_label}, '{field}' of its position", str(value), str(found),
+                    f"{self.parent_label}/{POSITION_FILE}, '{field}'", str(value), str(found),
                     f"it is no parent of segment '{segment.name}' under this spec; run 'dvc repro' from there on",
                 )  # fmt: skip
 

@@ -139,4 +139,5 @@ class Declarations:
 
 
 def _problem(file: str, message: str) -> SpecProblem:
+    message = message.removeprefix(f"{file}: ")
     return SpecProblem(file=file, line=None, column=None, pointer="", code="unreadable", message=message)

@@ -77,6 +77,12 @@ class Finding(ManifestModel):
     message: str
     fix: str
 
+    @property
+    def text(self) -> str:
+        """The message, after the name of the thing where neither it nor the place says it."""
+        told = self.subject in self.message or self.subject in (self.location.path, self.location.pointer)
+        return self.message if told else f"{self.subject}: {self.message}"
+
     def sort_key(self) -> tuple[tuple[str, int, int, str], str, str, str]:
         """Order of findings in a report."""
         return (self.location.sort_key(), self.code, self.subject, self.message)

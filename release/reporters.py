@@ -56,7 +56,7 @@ def _line_of(finding: Finding, waived: WaivedFinding | None = None) -> Text:
     line.append(printable(str(finding.location)), style="bold")
     line.append(": ")
     line.append("waived" if waived is not None else str(finding.severity), style=STYLES[finding.severity])
-    line.append(f" {finding.code} {printable(finding.message)}")
+    line.append(f" {finding.code} {printable(finding.text)}")
     if waived is not None:
         line.append(f" (accepted in the spec: {printable(waived.reason)})", style="dim")
     return line
@@ -104,7 +104,7 @@ def github_report(report: Report) -> str:
         place = {"file": finding.location.path, "line": finding.location.line, "col": finding.location.column}
         place["title"] = f"{finding.code} {finding.name}"
         properties = ",".join(f"{key}={_property(str(value))}" for key, value in place.items() if value is not None)
-        text = _data(f"{finding.message}\nfix: {finding.fix}")
+        text = _data(f"{finding.text}\nfix: {finding.fix}")
         lines.append(f"::{GITHUB_COMMANDS[finding.severity]} {properties}::{text}")
     lines.append(printable(_summary(report).splitlines()[0]))
     return "\n".join(lines) + "\n"
@@ -172,7 +172,7 @@ def _sarif_result(finding: Finding, waived: WaivedFinding | None) -> dict[str, A
     result: dict[str, Any] = {
         "ruleId": finding.code,
         "level": str(finding.severity),
-        "message": {"text": f"{finding.message}\nfix: {finding.fix}"},
+        "message": {"text": f"{finding.text}\nfix: {finding.fix}"},
         "locations": [{"physicalLocation": place, "logicalLocations": [{"fullyQualifiedName": finding.subject}]}],
     }
     if waived is not None:

@@ -180,32 +180,36 @@ def summary_text(summary: dict[str, Any]) -> str:
     date = f", {summary['date']}" if summary["date"] else ""
     console.print(Text(printable(f"{summary['name']} {summary['version']} ({summary['form']}{date})")))
     if summary["description"]:
-        console.print(Text(printable(summary["description"])))
+        console.print(Text(printable(summary["description"])), soft_wrap=True)
     licenses = [f"{part} {found}" for part, found in summary["licenses"].items() if found]
     console.print(Text(printable(f"licences: {', '.join(licenses) or 'none declared'}")))
     for entry in summary["repositories"]:
         at = f" at {entry['revision']} ({entry['commit'][:12]})" if entry["commit"] else ""
         console.print(Text(printable(f"{entry['repo_type']} repository {entry['repo']}{at}")))
     for corpus in summary["corpora"]:
-        console.print(_corpus_table(corpus))
+        _print_corpus(console, corpus)
     for run in summary["runs"]:
         _print_run(console, run)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
-def _table(title: str, columns: list[tuple[str, bool]], rows: list[list[str]]) -> Table:
+def _print_table(console: Console, title: str, columns: list[tuple[str, bool]], rows: list[list[str]]) -> None:
     """A table of text; `columns` are names and whether they hold numbers. Columns without content are left out."""
-    table = Table(title=Text(printable(title)), title_justify="left", title_style="", box=box.SIMPLE_HEAD)
+    console.print()
+    console.print(Text(printable(title)), soft_wrap=True)
+    if not rows:
+        return
+    table = Table(box=box.SIMPLE_HEAD)
     kept = [index for index in range(len(columns)) if index == 0 or any(row[index] for row in rows)]
     for index in kept:
         name, is_number = columns[index]
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(row[index])) for index in kept))
-    return table
+    console.print(table)
 
 
-def _corpus_table(corpus: dict[str, Any]) -> Table:
+def _print_corpus(console: Console, corpus: dict[str, Any]) -> None:
     counts = [f"{_number(corpus[key])} {key.replace('_', ' ')}" for key in ("documents", "tokens") if corpus[key]]
     title = ", ".join([f"corpus {corpus['name']}", *counts])
     texts, numbers = ("name", "kind", "license", "domain"), ("epochs", "documents", "tokens")
@@ -214,7 +218,7 @@ def _corpus_table(corpus: dict[str, Any]) -> Table:
         for source in corpus["sources"]
     ]
     columns = [("source", False), ("kind", False), ("licence", False), ("domain", False)]
-    return _table(title, [*columns, *((key, True) for key in numbers)], rows)
+    _print_table(console, title, [*columns, *((key, True) for key in numbers)], rows)
 
 
 def _print_run(console: Console, run: dict[str, Any]) -> None:
@@ -234,7 +238,7 @@ def _print_run(console: Console, run: dict[str, Any]) -> None:
     if left_out > 1:
         gap = [f"… {left_out} more", *[""] * (len(columns) - 1)]
         rows = [*rows[:SHOWN_AT_EACH_END], gap, *rows[-SHOWN_AT_EACH_END:]]
-    console.print(_table(", ".join(facts), columns, rows))
+    _print_table(console, ", ".join(facts), columns, rows)
 
 
 def _point_row(point: dict[str, Any], names: list[str]) -> list[str]:

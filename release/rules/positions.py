@@ -107,7 +107,8 @@ class ConfigDiffers(Rule):
     """A checkpoint's configuration is not the architecture of its run.
 
     ## What it does
-    Compares each key of `architecture` in the spec with `config.json` of every checkpoint.
+    Compares each key of `architecture` in the spec with `config.json` of every checkpoint. A key that `config.json`
+    leaves out has the default of its architecture there, and is not compared.
 
     ## Why is this bad?
     Loaders build the model from `config.json`: another number of heads or another epsilon gives other outputs from the
@@ -140,7 +141,7 @@ class ConfigDiffers(Rule):
                 wrong = [
                     f"{key} is {config.get(key)!r}, declared {value!r}"
                     for key, value in run.architecture.items()
-                    if config.get(key) != value
+                    if config.get(key, value if key != "model_type" else None) != value
                 ]
                 if wrong:
                     message = f"its configuration differs: {'; '.join(wrong)}"[:600]

@@ -139,8 +139,12 @@ class TraceInconsistent(Rule):
 
 def _wrong_lines(release: ReleaseView, run: Run, lines: list[TraceLine], first: int, end: int) -> Iterator[str]:
     steps = [line.step for line in lines]
+    if -1 in steps:
+        yield f"line {steps.index(-1) + 1} cannot be read"
+        return
     if steps != list(range(first, end)):
-        yield f"it holds {len(steps)} lines{_span(steps)}, expected one for each of the steps {first} to {end - 1}"
+        found = f"steps {steps[0]} to {steps[-1]} in {len(steps)} lines" if steps else "no line"
+        yield f"it holds {found}, expected one line for each of the steps {first} to {end - 1}"
         return
     for line in lines:
         rate = release.rate(run, line.step)
@@ -149,10 +153,6 @@ def _wrong_lines(release: ReleaseView, run: Run, lines: list[TraceLine], first: 
         tokens = _tokens_of(release, run, line.step)
         if tokens is not None and line.tokens != tokens:
             yield f"step {line.step} has {line.tokens} tokens, declared are {tokens}"
-
-
-def _span(steps: list[int]) -> str:
-    return f" (from step {steps[0]} to {steps[-1]})" if steps else ""
 
 
 def _tokens_of(release: ReleaseView, run: Run, step: int) -> int | None:
@@ -247,8 +247,11 @@ class NonFiniteMetric(Rule):
                     message = f"loss or gradient norm is not finite at {len(wrong)} steps, the first is {wrong[0]}"
                     yield self.finding(checkpoint.trace.path, checkpoint.name, message, TRAIN_AGAIN)
             path = evaluation_path(run.name, checkpoint.name)
-            if release.intact(path) and not _all_finite(release.document(path)):
-                message = "a number of this evaluation is NaN or infinite"
+            if not release.intact(path):
+                continue
+            record = release.document(path)
+            if record is None or not _all_finite(record):
+                message = f"it holds no finite numbers: {release.unreadable.get(path, 'one is NaN or infinite')}"
                 yield self.finding(path, checkpoint.name, message, "evaluate the checkpoint again")
 
 

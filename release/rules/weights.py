@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from open360.release.findings import EvidenceLevel, Finding
+from open360.release.rules.positions import SWAPPED
 from open360.release.rules.rule import BOTH, CannotCheckError, Rule
 from open360.release.rules.tensors import BUILD_AGAIN, UNREADABLE, WRONG_SHAPES
 from open360.release.tensor_statistics import WeightStatistics, distance
@@ -83,7 +84,7 @@ class UnlikeNeighbours(Rule):
     code = "CKP013"
     name = "unlike-neighbours"
     level = EvidenceLevel.LOADED
-    requires = BOTH | {NON_FINITE, WRONG_SHAPES}
+    requires = BOTH | {NON_FINITE, WRONG_SHAPES, SWAPPED}
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint that lies apart."""

@@ -22,6 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from ratios import Row, compare, table
+from tokenizers import Tokenizer, models
+
 from open360.schema.layout import chunk_name, chunk_path, corpus_folder, step_table_path
 from open360.schema.run import Run
 from open360.schema.schedule import Segment, segments
@@ -35,7 +38,6 @@ from open360.trainer.recipe import Recipe, recipe_of
 from open360.trainer.rows import ChunkRows
 from open360.trainer.segment import initialize_run, train_segment
 from open360.trainer.snapshots import Snapshots
-from ratios import Row, compare, table
 
 STEPS = 12
 BATCH = 8
@@ -69,7 +71,7 @@ STATE_MEGABYTES = 96
 
 
 def write_inputs(root: Path, run: Run, segment: Segment) -> np.ndarray:
-    """Chunk, step table and an empty tokenizer; returns the rows."""
+    """Chunk, step table and the smallest tokenizer; returns the rows."""
     ids = np.random.default_rng(1).integers(0, 4096, size=(segment.rows, 257), dtype=np.uint16)
     name, lists = chunk_name(0), pa.list_(pa.uint16())
     chunk, steps = root / chunk_path(run.name, name), root / step_table_path(run.name, name)
@@ -90,7 +92,7 @@ def write_inputs(root: Path, run: Run, segment: Segment) -> np.ndarray:
     pq.write_table(pa.Table.from_pylist(entries), steps)
     tokenizer = root / corpus_folder("numbers") / "tokenizer"
     tokenizer.mkdir(parents=True)
-    (tokenizer / "tokenizer.json").write_text("{}\n")
+    Tokenizer(models.WordLevel({"?": 0}, unk_token="?")).save(str(tokenizer / "tokenizer.json"))
     return ids
 
 

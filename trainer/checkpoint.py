@@ -11,7 +11,6 @@ order changes from save to save).
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,22 +30,13 @@ from open360.trainer.determinism import Determinism
 from open360.trainer.errors import MissingInputError
 from open360.trainer.model import stored_tensors, write_model_config
 from open360.trainer.optimizer import optimizer_tensors
+from open360.trainer.tokenizer import copy_tokenizer
 
 WEIGHTS_FILE = "model.safetensors"
 STATE_FOLDER = "training_state"
 OPTIMIZER_FILE = f"{STATE_FOLDER}/optimizer.safetensors"
 RNG_FILE = f"{STATE_FOLDER}/rng.safetensors"
 POSITION_FILE = f"{STATE_FOLDER}/position.json"
-TOKENIZER_FILES = (
-    "added_tokens.json",
-    "chat_template.jinja",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-)
 MAX_POSITION_BYTES = 1 << 20
 NEXT = "build or fetch the checkpoint again"
 
@@ -189,14 +179,10 @@ def save_checkpoint(
         tokenizer: folder whose tokenizer files are copied.
         position: the fields of `Position` but `tensors`, which are measured here.
     """
-    if not (tokenizer / "tokenizer.json").is_file():
-        raise MissingInputError("/".join(tokenizer.parts[-3:]) + "/tokenizer.json", "the tokenizer of the corpus")
     with replacing_folder(folder) as partial:
         write_state(partial, state_of(model, optimizer))
         write_model_config(model, partial)
-        for name in TOKENIZER_FILES:
-            if (tokenizer / name).is_file():
-                shutil.copyfile(tokenizer / name, partial / name)
+        copy_tokenizer(tokenizer, partial)
         complete = Position.model_validate({**position, "tensors": state_digests(partial)})
         (partial / POSITION_FILE).write_bytes(canonical_json(complete.model_dump(mode="json")))
     return complete

@@ -23,10 +23,11 @@ from open360.schema.run import Run
 from open360.schema.spec import ReleaseSpec
 from open360.trainer import determinism as numeric
 from open360.trainer.checkpoint import Position, load_checkpoint, load_weights
-from open360.trainer.errors import MissingInputError, UntrainableRunError
+from open360.trainer.errors import UntrainableRunError
 from open360.trainer.held_out import NEXT, read_documents, windows
 from open360.trainer.model import build_model
 from open360.trainer.recipe import Recipe, recipe_of
+from open360.trainer.tokenizer import read_tokenizer
 
 TASK = "held_out"
 LOGITS_BYTES = 128 << 20  # of one forward pass
@@ -122,7 +123,7 @@ def _load(recipe: Recipe, folder: Path) -> tuple[torch.nn.Module, Position]:
 
 def _windows(recipe: Recipe, corpus_folder: Path, label: str, scores: dict[str, Score]) -> Iterator[Window]:
     """All windows in the order of the documents; counts documents, tokens and bytes in `scores` on the way."""
-    tokenizer = _tokenizer(corpus_folder / "tokenizer" / "tokenizer.json", recipe.corpus.name)
+    tokenizer = read_tokenizer(corpus_folder / "tokenizer", recipe)
     separator = _separator(recipe, tokenizer)
     domains = {source.name: source.domain or source.name for source in recipe.corpus.sources}
     for document in read_documents(corpus_folder / "held_out.jsonl.zst", label):
@@ -130,23 +131,12 @@ def _windows(recipe: Recipe, corpus_folder: Path, label: str, scores: dict[str, 
             known = f"one of {', '.join(domains)}"
             raise IntegrityError(f"{label}, source of document '{document.id}'", known, document.source, NEXT)
         ids = tokenizer.encode(document.text, add_special_tokens=False).ids
-        if ids and max(ids) >= recipe.vocabulary:
-            expected = f"ids below {recipe.vocabulary} (vocab_size)"
-            raise IntegrityError(f"{label}, document '{document.id}'", expected, f"id {max(ids)}", NEXT)
         score = scores[domains[document.source]]
         score.documents += 1
         score.bytes += document.text_bytes
         score.tokens += len(ids)
         for context, labels in windows(ids, separator, recipe.seq_len):
             yield Window(domain=domains[document.source], context=context, labels=labels)
-
-
-def _tokenizer(path: Path, corpus: str) -> Any:
-    from tokenizers import Tokenizer
-
-    if not path.is_file():
-        raise MissingInputError(f"{corpus}/tokenizer/tokenizer.json", "the tokenizer of the corpus")
-    return Tokenizer.from_file(str(path))
 
 
 def _separator(recipe: Recipe, tokenizer: Any) -> int:

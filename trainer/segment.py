@@ -42,6 +42,7 @@ from open360.trainer.records import now, write_record
 from open360.trainer.rows import ChunkRows
 from open360.trainer.slices import slice_digest
 from open360.trainer.snapshots import Snapshots
+from open360.trainer.tokenizer import read_tokenizer
 
 Progress = Callable[[int, int, float], None]
 
@@ -77,14 +78,15 @@ def initialize_run(spec: ReleaseSpec, run: Run, root: Path) -> Path:
         load_weights(model, source.state.weights, label)
         parent, parent_sha256 = f"{run.parent.run}/{source.position.checkpoint}", source.position.tensors.weights
     optimizer = build_optimizer(recipe, model)
-    name = recipe.initial
+    name, tokenizer = recipe.initial, root / corpus_folder(recipe.corpus.name) / "tokenizer"
+    read_tokenizer(tokenizer, recipe)
     folder = root / checkpoint_folder(run.name, name)
     _discard_leftovers(folder)
     save_checkpoint(
         folder,
         model=model,
         optimizer=optimizer,
-        tokenizer=root / corpus_folder(recipe.corpus.name) / "tokenizer",
+        tokenizer=tokenizer,
         position={
             "run": run.name,
             "checkpoint": name,

@@ -16,18 +16,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from open360.release.corpus.bounded_parquet import (
-    MAX_FOOTER_BYTES,
-    TAIL_BYTES,
-    ChunkFileError,
-    check_claims,
-    decode_group,
-    parse_footer,
-)
+
+from open360.release.corpus.bounded_parquet import Footer, decode_rows
 from open360.release.corpus.chunk_check import ChunkProblem, verify_chunk
-from open360.release.corpus.chunk_file import flat_ids, group_ranges, little_endian_ids
+from open360.release.corpus.chunk_file import flat_ids, little_endian_ids
+from open360.release.corpus.parquet_layout import MAX_FOOTER_BYTES, TAIL_BYTES, ChunkFileError
 from open360.release.corpus.step_table import StepEntry, StepTable
 from open360.schema.errors import IntegrityError
 
@@ -39,7 +33,7 @@ __all__ = [
     "ReadRange",
     "StepEntry",
     "StepTable",
-    "decode_group",
+    "decode_rows",
     "verify_chunk",
 ]
 
@@ -76,7 +70,7 @@ class ChunkReader:
         if not table.data_end + TAIL_BYTES <= file_bytes <= table.data_end + MAX_FOOTER_BYTES:
             raise ChunkFileError(name, f"its row groups end at byte {table.data_end}, but it has {file_bytes} bytes")
         self.name, self.table, self._file_bytes, self._read = name, table, file_bytes, read_range
-        self._metadata: pq.FileMetaData | None = None
+        self._kept: Footer | None = None
         self._group: tuple[int, pa.Table] | None = None
 
     def batch(self, step: int) -> BatchRows:
@@ -97,16 +91,14 @@ class ChunkReader:
             self._group = (entry.group, ready[entry.group])
             yield self._checked(entry, ready[entry.group])
 
-    def _footer(self) -> pq.FileMetaData:
-        if self._metadata is None:
-            tail = self._exactly(self.table.data_end, self._file_bytes)
-            metadata = parse_footer(self.name, tail)
-            check_claims(self.name, metadata, self.table.data_end)
+    def _footer(self) -> Footer:
+        if self._kept is None:
+            footer = Footer(self.name, self._exactly(self.table.data_end, self._file_bytes), self.table.data_end)
             ranges = {entry.group: (entry.group_begin, entry.group_end) for entry in self.table.entries}
-            if group_ranges(metadata) != list(ranges.values()):
+            if footer.layout.ranges != list(ranges.values()):
                 raise ChunkFileError(self.name, "its footer and its step table disagree on the row groups")
-            self._metadata = metadata
-        return self._metadata
+            self._kept = footer
+        return self._kept
 
     def _exactly(self, begin: int, end: int) -> bytes:
         data = self._read(begin, end)
@@ -120,7 +112,7 @@ class ChunkReader:
         groups = {e.group: e for e in entries if e.group_end - begin <= MERGED_READ_BYTES} or {
             entries[0].group: entries[0]
         }
-        metadata = self._footer()
+        footer = self._footer()
         data = self._exactly(begin, max(entry.group_end for entry in groups.values()))
         tables = {}
         for group, entry in groups.items():
@@ -133,7 +125,7 @@ class ChunkReader:
                     found,
                     "fetch the range again",
                 )
-            tables[group] = decode_group(self.name, metadata, group, part)
+            tables[group] = decode_rows(footer, group, part)
         return tables
 
     def _checked(self, entry: StepEntry, group: pa.Table) -> BatchRows:

@@ -1,4 +1,4 @@
-"""Parquet of others, or parts of it: bounds are checked before anything is allocated or decoded."""
+"""Decodes Parquet of others: what it claims is checked before the decoder sees it, and only given bytes are read."""
 
 from __future__ import annotations
 
@@ -7,78 +7,79 @@ import io
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from open360.release.corpus.chunk_file import ID_TYPES, chunk_schema, group_ranges
-from open360.schema.errors import Open360Error
+from open360.release.corpus.chunk_file import ID_TYPES, chunk_schema
+from open360.release.corpus.parquet_layout import (
+    DATA_BEGIN,
+    MAGIC,
+    MAX_FOOTER_BYTES,
+    ChunkFileError,
+    ParquetLayout,
+    check_pages,
+    footer_begin,
+    read_layout,
+)
 
-MAX_FOOTER_BYTES = 256 << 20
-MAX_GROUP_BYTES = 1 << 30
-DATA_BEGIN = 4  # after the magic bytes
-TAIL_BYTES = 8  # length of the footer, magic bytes
-PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
-_MAGIC = b"PAR1"
-_MIN_LIMIT, _MAX_RATIO = 64 << 20, 200  # unpacked bytes that a range may claim, in all and by packed byte
-
-
-class ChunkFileError(Open360Error):
-    """A chunk or a step table is broken, or claims what it cannot hold."""
-
-    def __init__(self, file: str, problem: str) -> None:
-        self.file, self.problem = file, problem
-        super().__init__(f"{file}: {problem}; fetch or build the file again")
+_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
-def footer_begin(name: str, data: bytes) -> int:
-    """Where the footer begins in a whole Parquet file, or in its last bytes."""
-    if len(data) < TAIL_BYTES or data[-4:] != _MAGIC:
-        raise ChunkFileError(name, "it does not end as a Parquet file does")
-    begin = len(data) - TAIL_BYTES - int.from_bytes(data[-8:-4], "little")
-    if begin < 0 or len(data) - begin > MAX_FOOTER_BYTES:
-        raise ChunkFileError(name, f"its footer claims {len(data) - begin} bytes, but {len(data)} are there")
-    return begin
+class Footer:
+    """The footer of a Parquet file, checked.
+
+    Args:
+        name: of the file, for messages.
+        data: the last bytes of the file, from the end of its row groups on.
+        data_end: where that is.
+    Raises:
+        ChunkFileError: see `read_layout`.
+    """
+
+    def __init__(self, name: str, data: bytes, data_end: int) -> None:
+        self.name = name
+        self.layout: ParquetLayout = read_layout(name, data, data_end)
+        try:
+            self._metadata = pq.read_metadata(io.BytesIO(MAGIC + data))
+        except _ERRORS as error:
+            raise ChunkFileError(name, f"its footer cannot be read ({str(error)[:300]})") from error
+
+    def decode(self, group: int, data: bytes) -> pa.Table:
+        """Rows of one row group from its bytes alone. Raises ChunkFileError."""
+        span = self.layout.groups[group]
+        if span.end - span.begin != len(data):
+            raise ChunkFileError(self.name, f"row group {group} has {span.end - span.begin} bytes, found {len(data)}")
+        check_pages(self.name, span, data)
+        file = pa.PythonFile(_OneRange(span.begin, data), mode="r")
+        try:
+            reader = pq.ParquetFile(file, metadata=self._metadata, pre_buffer=False)
+            return reader.read_row_group(group, use_threads=False)
+        except _ERRORS as error:
+            raise ChunkFileError(self.name, f"row group {group} cannot be read ({str(error)[:300]})") from error
 
 
-def parse_footer(name: str, footer: bytes) -> pq.FileMetaData:
-    """Metadata of a Parquet file from its last bytes, which are the footer and nothing else. Raises ChunkFileError."""
-    if footer_begin(name, footer) != 0:
-        raise ChunkFileError(name, "its footer does not begin where its row groups end")
-    try:
-        file = pq.ParquetFile(
-            io.BytesIO(_MAGIC + footer),
-            thrift_string_size_limit=16 << 20,
-            thrift_container_size_limit=4_000_000,
-            pre_buffer=False,
-        )
-        return file.metadata
-    except PARQUET_ERRORS as error:
-        raise ChunkFileError(name, f"its footer cannot be read ({str(error)[:300]})") from error
+def decode_rows(footer: Footer, group: int, data: bytes) -> pa.Table:
+    """Rows of one row group of a chunk, from the footer and the bytes of that group alone. Raises ChunkFileError."""
+    table = footer.decode(group, data)
+    if not any(table.schema.equals(chunk_schema(dtype)) for dtype in ID_TYPES):
+        names = chunk_schema("uint16").names
+        raise ChunkFileError(footer.name, f"expected the columns {names} of a chunk, found {table.schema.names[:9]}")
+    return table
 
 
-def check_claims(name: str, metadata: pq.FileMetaData, data_end: int) -> None:
-    """Raise ChunkFileError when a row group leaves the file, or claims to unpack to far more than it holds."""
-    if metadata.num_columns > 64:
-        raise ChunkFileError(name, f"it has {metadata.num_columns} columns, expected at most 64")
-    for index, (begin, end) in enumerate(group_ranges(metadata)):
-        group = metadata.row_group(index)
-        columns = [group.column(column) for column in range(group.num_columns)]
-        unpacked = sum(max(column.total_uncompressed_size, 0) for column in columns)
-        limit = min(max(_MIN_LIMIT, _MAX_RATIO * (end - begin)), MAX_GROUP_BYTES)
-        inside = all(
-            column.data_page_offset >= DATA_BEGIN
-            and column.total_compressed_size >= 0
-            and column.data_page_offset + column.total_compressed_size <= data_end
-            for column in columns
-        )
-        if not inside or not DATA_BEGIN <= begin <= end <= data_end:
-            raise ChunkFileError(name, f"row group {index} lies at bytes {begin} to {end}, data ends at {data_end}")
-        if unpacked > limit or not 0 <= group.num_rows <= limit:
-            raise ChunkFileError(name, f"row group {index} claims {unpacked} bytes and {group.num_rows} rows")
+def read_whole(name: str, data: bytes) -> pa.Table:
+    """All rows of a small Parquet file. Raises ChunkFileError."""
+    begin = footer_begin(name, data)
+    footer = Footer(name, data[begin:], begin)
+    if not footer.layout.groups or data[:DATA_BEGIN] != MAGIC:
+        raise ChunkFileError(name, "it has no rows, or does not begin as a Parquet file does")
+    parts = [footer.decode(index, data[first:end]) for index, (first, end) in enumerate(footer.layout.ranges)]
+    return pa.concat_tables(parts)
 
 
 class _OneRange(io.RawIOBase):
     """A file of which only one range is there; reading anything else is an error."""
 
-    def __init__(self, begin: int, data: bytes, size: int) -> None:
-        self._begin, self._data, self._size, self._at = begin, data, size, 0
+    def __init__(self, begin: int, data: bytes) -> None:
+        self._begin, self._data, self._at = begin, data, 0
+        self._size = begin + len(data) + MAX_FOOTER_BYTES
 
     def readable(self) -> bool:
         return True
@@ -103,20 +104,3 @@ class _OneRange(io.RawIOBase):
             raise OSError(f"bytes {self._at} to {self._at + size} lie outside the row group")
         self._at += size
         return self._data[first : first + size]
-
-
-def decode_group(name: str, metadata: pq.FileMetaData, group: int, data: bytes) -> pa.Table:
-    """Rows of one row group from the footer and the bytes of that group alone. Raises ChunkFileError."""
-    begin, end = group_ranges(metadata)[group] if 0 <= group < metadata.num_row_groups else (0, -1)
-    if end - begin != len(data):
-        raise ChunkFileError(name, f"row group {group} has {end - begin} bytes by the footer, found {len(data)}")
-    file = pa.PythonFile(_OneRange(begin, data, end + MAX_FOOTER_BYTES), mode="r")
-    try:
-        table = pq.ParquetFile(file, metadata=metadata, pre_buffer=False).read_row_group(group, use_threads=False)
-    except PARQUET_ERRORS as error:
-        raise ChunkFileError(name, f"row group {group} cannot be read ({str(error)[:300]})") from error
-    if not any(table.schema.equals(chunk_schema(dtype)) for dtype in ID_TYPES):
-        raise ChunkFileError(
-            name, f"expected the columns {chunk_schema('uint16').names}, found {table.schema.names[:9]}"
-        )
-    return table

@@ -10,18 +10,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from open360.release.corpus.bounded_parquet import (
-    MAX_FOOTER_BYTES,
-    TAIL_BYTES,
-    ChunkFileError,
-    check_claims,
-    decode_group,
-    parse_footer,
-)
-from open360.release.corpus.chunk_file import flat_ids, group_ranges, little_endian_ids
+from open360.release.corpus.bounded_parquet import Footer, decode_rows
+from open360.release.corpus.chunk_file import flat_ids, little_endian_ids
+from open360.release.corpus.parquet_layout import MAX_FOOTER_BYTES, TAIL_BYTES, ChunkFileError
 from open360.release.corpus.step_table import MAX_STEP_TABLE_BYTES, StepEntry, StepTable
 from open360.schema.manifest import ChunkRecord
 
@@ -91,8 +84,8 @@ class _Check:
             what = "first step, end step, first row, end row"
             yield ChunkProblem(code="step_table", where=f"step table, {what}", expected=str(stated), found=str(found))
         with self.chunk.open("rb") as file:
-            metadata = self._footer(file)
-            ranges = group_ranges(metadata)
+            footer = self._footer(file)
+            ranges = footer.layout.ranges
             by_group: dict[int, list[StepEntry]] = {}
             for entry in entries:
                 by_group.setdefault(entry.group, []).append(entry)
@@ -104,14 +97,14 @@ class _Check:
                 )
                 return
             for index, group in by_group.items():
-                yield from self._group(file, metadata, index, group)
+                yield from self._group(file, footer, index, group)
         found_digest = self.digest.hexdigest()
         if self.whole and found_digest != record.rows_sha256:
             yield ChunkProblem(
                 code="rows_digest", where="ids of all rows", expected=record.rows_sha256, found=found_digest
             )
 
-    def _footer(self, file: BinaryIO) -> pq.FileMetaData:
+    def _footer(self, file: BinaryIO) -> Footer:
         size = file.seek(0, 2)
         begin = self.table.data_end
         if not begin + TAIL_BYTES <= size <= begin + MAX_FOOTER_BYTES:
@@ -120,13 +113,9 @@ class _Check:
         if file.read(4) != b"PAR1":
             raise ChunkFileError(self.chunk.name, "it does not begin as a Parquet file does")
         file.seek(begin)
-        metadata = parse_footer(self.chunk.name, file.read(size - begin))
-        check_claims(self.chunk.name, metadata, begin)
-        return metadata
+        return Footer(self.chunk.name, file.read(size - begin), begin)
 
-    def _group(
-        self, file: BinaryIO, metadata: pq.FileMetaData, index: int, entries: list[StepEntry]
-    ) -> Iterator[ChunkProblem]:
+    def _group(self, file: BinaryIO, footer: Footer, index: int, entries: list[StepEntry]) -> Iterator[ChunkProblem]:
         first = entries[0]
         where = f"row group {index}"
         file.seek(first.group_begin)
@@ -138,7 +127,7 @@ class _Check:
             yield ChunkProblem(code="group_digest", where=where, expected=first.group_sha256, found=found)
             return
         try:
-            table = decode_group(self.chunk.name, metadata, index, data)
+            table = decode_rows(footer, index, data)
         except ChunkFileError as error:
             self.whole = False
             yield _broken(where, error.problem)

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from open360.release.corpus.parquet_layout import TAIL_BYTES, read_layout
 from open360.schema.atomic import replacing_file
 
 GROUP_IDS_BYTES = 64 << 10  # a row group holds at least so many bytes of ids, where steps allow
@@ -110,19 +111,6 @@ def group_batches(batches: Iterable[Batch], row_len: int, itemsize: int) -> Iter
         yield tuple(group)
 
 
-def group_ranges(metadata: pq.FileMetaData) -> list[tuple[int, int]]:
-    """Byte range `[begin, end)` of each row group, as the footer says: first byte of its first column chunk to the
-    last of its last one."""
-    ranges = []
-    for index in range(metadata.num_row_groups):
-        group = metadata.row_group(index)
-        columns = [group.column(column) for column in range(group.num_columns)]
-        begins = [c.dictionary_page_offset if c.has_dictionary_page else c.data_page_offset for c in columns]
-        ends = [begin + c.total_compressed_size for begin, c in zip(begins, columns, strict=True)]
-        ranges.append((min(begins, default=0), max(ends, default=0)))
-    return ranges
-
-
 def little_endian_ids(ids: NDArray[Any]) -> memoryview:
     """Ids as the digests take them: little-endian uint32, one after the other."""
     return np.ascontiguousarray(ids, dtype="<u4").reshape(-1).view(np.uint8).data
@@ -168,11 +156,16 @@ def write_chunk(chunk: Path, step_table: Path, groups: Iterable[Group], dtype: s
 
 
 def _group_digests(chunk: Path) -> list[tuple[int, int, str]]:
+    """`(begin, end, sha256)` of each row group of a file that was just written."""
+    size = chunk.stat().st_size
     with chunk.open("rb") as file:
+        file.seek(size - TAIL_BYTES)
+        begin = size - TAIL_BYTES - int.from_bytes(file.read(4), "little")
+        file.seek(begin)
         digests = []
-        for begin, end in group_ranges(pq.read_metadata(chunk)):
-            file.seek(begin)
-            digests.append((begin, end, hashlib.sha256(file.read(end - begin)).hexdigest()))
+        for first, end in read_layout(chunk.name, file.read(), begin).ranges:
+            file.seek(first)
+            digests.append((first, end, hashlib.sha256(file.read(end - first)).hexdigest()))
     return digests
 
 

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pyarrow.parquet as pq
-
-from open360.release.corpus.bounded_parquet import (
-    DATA_BEGIN,
-    MAX_GROUP_BYTES,
-    PARQUET_ERRORS,
-    ChunkFileError,
-    check_claims,
-    footer_begin,
-    parse_footer,
-)
+from open360.release.corpus.bounded_parquet import read_whole
 from open360.release.corpus.chunk_file import STEP_TABLE_SCHEMA
+from open360.release.corpus.parquet_layout import DATA_BEGIN, MAX_GROUP_BYTES, ChunkFileError
 
 MAX_STEP_TABLE_BYTES = 256 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -52,15 +42,13 @@ class StepTable:
         """Read and check a step table. Raises ChunkFileError, also when it has more than `limit` bytes."""
         if len(data) > limit:
             raise ChunkFileError(name, f"expected at most {limit} bytes, found {len(data)}")
-        metadata = parse_footer(name, data[footer_begin(name, data) :])
-        check_claims(name, metadata, len(data))
+        table = read_whole(name, data)
+        if not table.schema.equals(STEP_TABLE_SCHEMA):
+            raise ChunkFileError(name, f"expected the columns of a step table, found {table.schema.names[:9]}")
         try:
-            table = pq.ParquetFile(io.BytesIO(data), metadata=metadata, pre_buffer=False).read(use_threads=False)
-            if not table.schema.equals(STEP_TABLE_SCHEMA):
-                raise ChunkFileError(name, f"expected the columns of a step table, found {table.schema.names[:9]}")
             entries = tuple(StepEntry(**line) for line in table.to_pylist())
-        except PARQUET_ERRORS as error:
-            raise ChunkFileError(name, f"it cannot be read as Parquet ({str(error)[:300]})") from error
+        except ValueError as error:
+            raise ChunkFileError(name, f"it holds text that is not UTF-8 ({error})") from error
         problem = next(_problems_of(entries), None)
         if problem is not None:
             raise ChunkFileError(name, problem)

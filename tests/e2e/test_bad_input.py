@@ -134,7 +134,7 @@ def test_a_hub_that_is_down_ends_with_3_and_leaves_nothing(built_once: Path, tmp
 def test_a_hub_that_refuses_ends_with_3_and_names_the_thing(
     status: int, published: PublishedRelease, tmp_path: Path
 ) -> None:
-    with _failing(published, {"action": "status", "status": status, "times": 1000}):
+    with _Failing(published, {"action": "status", "status": status, "times": 1000}):
         done = run(
             "open360", "pull", published.target, "--checkpoint", "ckpt_001", "--what", "data", "-o", "out",
             cwd=tmp_path, env={**published.environment, "OPEN360_CACHE": str(tmp_path / "cache")},
@@ -145,7 +145,7 @@ def test_a_hub_that_refuses_ends_with_3_and_names_the_thing(
     assert not (tmp_path / "out").exists()
 
 
-class _failing:
+class _Failing:
     """A second Hub on the folder of the published one, where reads fail as told."""
 
     def __init__(self, published: PublishedRelease, fault: dict[str, Any]) -> None:

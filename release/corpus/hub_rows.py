@@ -15,6 +15,8 @@ from typing import Any
 
 from open360.release.corpus.document_file import Document, DocumentError, writing_documents
 
+WRONG_ROWS = 2
+
 
 def write_rows(rows: Iterable[dict[str, Any]], source: str, column: str, out: Path) -> None:
     """Write the text of each row as a document with the row's number as its path. Raises DocumentError."""
@@ -30,12 +32,16 @@ def write_rows(rows: Iterable[dict[str, Any]], source: str, column: str, out: Pa
 
 
 def main() -> None:
-    """Load, write, exit; any failure is one line on standard error."""
+    """Load, write, exit: with `WRONG_ROWS` when the rows are not as the spec says."""
     from datasets import load_dataset
 
     ask = json.load(sys.stdin)
     rows = load_dataset(ask["repo"], ask["config"], split=ask["split"], revision=ask["revision"], streaming=True)
-    write_rows(rows, ask["source"], ask["text"], Path(ask["out"]))
+    try:
+        write_rows(rows, ask["source"], ask["text"], Path(ask["out"]))
+    except DocumentError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(WRONG_ROWS)
 
 
 if __name__ == "__main__":

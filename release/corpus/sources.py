@@ -24,6 +24,7 @@ from open360.release.corpus.downloads import (
     find_source_distribution,
     open_session,
 )
+from open360.release.corpus.hub_rows import WRONG_ROWS
 from open360.release.corpus.source_index import (
     FetchedSource,
     SourceError,
@@ -161,6 +162,8 @@ def _run_hub_rows(source: str, ask: dict[str, object]) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise SourceUnavailableError(source, "the data set did not arrive within a day", "try again") from error
+    if done.returncode == WRONG_ROWS:
+        raise SourceError(source, done.stderr.decode(errors="replace").strip().splitlines()[-1], "then fetch again")
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         raise SourceUnavailableError(

@@ -98,7 +98,7 @@ class StepFunction(RootModel[tuple[tuple[int, ValueT], ...]], Generic[ValueT]):
     def pieces(self, end: int) -> list[tuple[int, int, ValueT]]:
         """`(first step, end step, value)` for each constant stretch of steps 0 … end-1."""
         starts: list[int] = [step for step, _ in self.root if step < end]
-        ends = [*starts[1:], end]
+        ends = [*starts[1:], end] if starts else []
         return [(a, b, self.at(a)) for a, b in zip(starts, ends, strict=True)]
 
 

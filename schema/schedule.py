@@ -182,20 +182,20 @@ def learning_rate(
         at = step * unit
     if step * unit < warmup and rising <= warmup:
         return schedule.start + (schedule.peak - schedule.start) * rising / warmup
+    if schedule.type == "inverse_sqrt":
+        return max(schedule.peak * math.sqrt(max(warmup, unit) / max(at, warmup, unit)), schedule.floor)
     return max(_decayed(schedule, max(at, warmup), warmup, horizon, decay), schedule.floor)
 
 
 def _decayed(schedule: LearningRate, at: int, warmup: int, horizon: int, decay: int) -> float:
     if schedule.type == "constant":
         return schedule.peak
-    if schedule.type == "inverse_sqrt":
-        return schedule.peak * math.sqrt(max(warmup, 1) / max(at, 1))
+    if at >= horizon:
+        return schedule.end
     if schedule.type == "wsd":
-        fraction = min(max(at - (horizon - decay), 0) / decay, 1.0)
-        return schedule.peak + (schedule.end - schedule.peak) * fraction
-    fraction = min((at - warmup) / (horizon - warmup), 1.0)
+        return schedule.peak + (schedule.end - schedule.peak) * (max(at - (horizon - decay), 0) / decay)
     if schedule.type == "linear":
-        return schedule.peak + (schedule.end - schedule.peak) * fraction
+        return schedule.peak + (schedule.end - schedule.peak) * ((at - warmup) / (horizon - warmup))
     cosine = _cosine_of_pi(min(at, horizon) - warmup, horizon - warmup)
     return schedule.end + (schedule.peak - schedule.end) * 0.5 * (1.0 + cosine)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from open360.release.local_hub import RunningHub, running_hub
 
 DRIVER = Path(__file__).with_name("client_driver.py")

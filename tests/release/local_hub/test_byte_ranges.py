@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from open360.release.local_hub.byte_ranges import parse_range
 from open360.release.local_hub.refusals import RefusalError
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from open360.release.local_hub import git_objects
 
 names = st.text(st.sampled_from("ab.-_0é"), min_size=1, max_size=3).filter(lambda name: name not in (".", ".."))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from open360.release.local_hub import ServerError, running_hub, server
 from open360.release.local_hub.names import RepoId
 from open360.release.local_hub.refusals import RefusalError

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from open360.release.local_hub.upload_modes import DEFAULT_GITATTRIBUTES, is_binary, is_ignored, is_large_by_name
 
 PATTERNS = [

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from open360.release.local_hub.refusals import RefusalError
 from open360.release.local_hub.xet_chunks import SHARD_TAG, Chunk, read_chunk_table, read_shard, unpack_chunk
 from open360.release.local_hub.xet_store import XetStore

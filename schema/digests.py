@@ -16,6 +16,7 @@ from open360.schema.errors import Open360Error
 
 Buffer = bytes | bytearray | memoryview
 MAX_HEADER_BYTES = 100 << 20  # the limit of the safetensors format itself
+MAX_DIMENSIONS = 64
 ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
@@ -53,7 +54,7 @@ def parse_tensor_header(file: str, head: bytes, file_bytes: int) -> list[TensorS
     """
     length = tensor_header_bytes(file, head, file_bytes)
     try:
-        header = json.loads(head[8:length])
+        header = json.loads(head[8:length], object_pairs_hook=_unique_names)
     except (ValueError, RecursionError) as error:
         raise TensorFileError(file, f"its header is not JSON ({error})") from error
     if not isinstance(header, dict):
@@ -84,8 +85,10 @@ def _span(file: str, name: str, entry: object, offset: int) -> TensorSpan:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise TensorFileError(file, f"the entry of tensor '{name}' is malformed")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    numbers = [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) else [None]
-    if dtype not in ITEM_BYTES or len(offsets) != 2 or any(type(n) is not int or n < 0 for n in numbers):
+    whole = (
+        isinstance(dtype, str) and dtype in ITEM_BYTES and _are_sizes(shape, MAX_DIMENSIONS) and _are_sizes(offsets, 2)
+    )
+    if not whole or len(offsets) != 2:
         raise TensorFileError(file, f"dtype, shape or offsets of tensor '{name}' are malformed")
     size = ITEM_BYTES[dtype]
     for dimension in shape:
@@ -93,6 +96,17 @@ def _span(file: str, name: str, entry: object, offset: int) -> TensorSpan:
     if offsets[1] - offsets[0] != size:
         raise TensorFileError(file, f"tensor '{name}' claims {offsets[1] - offsets[0]} bytes, its shape needs {size}")
     return TensorSpan(name=name, dtype=dtype, shape=tuple(shape), begin=offset + offsets[0], end=offset + offsets[1])
+
+
+def _unique_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def _are_sizes(value: object, limit: int) -> bool:
+    return isinstance(value, list) and len(value) <= limit and all(type(n) is int and n >= 0 for n in value)
 
 
 def tensors_digest(tensors: Iterable[tuple[TensorSpan, Iterable[Buffer]]]) -> str:

@@ -31,11 +31,23 @@ def _check_relative_path(path: str) -> str:
     return path
 
 
+def _check_revision(revision: str) -> str:
+    if ".." in revision or "//" in revision or revision.endswith(("/", ".", ".lock")):
+        raise PydanticCustomError(
+            "revision_name",
+            "'{revision}' is no name of a branch, tag or commit (git check-ref-format)",
+            {"revision": revision},
+        )
+    return revision
+
+
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 GitCommit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Swhid = Annotated[str, StringConstraints(pattern=r"^swh:1:(cnt|dir|rev|rel|snp):[0-9a-f]{40}(;[a-z]+=[^;]+)*$")]
 RepoId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
-Revision = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}$")]
+Revision = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}$"), AfterValidator(_check_revision)
+]
 RelPath = Annotated[str, AfterValidator(_check_relative_path)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
 SemVer = Annotated[

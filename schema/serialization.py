@@ -32,6 +32,7 @@ MAX_POSITION_BYTES = 2 << 20  # line numbers of larger JSON documents are not wo
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Positions = dict[str, tuple[int, int]]
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULL = re.compile(r"^(~|null|Null|NULL|)$")
 _BOOL = re.compile(r"^(true|True|TRUE|false|False|FALSE)$")
 _INT = re.compile(r"^([-+]?[0-9]{1,400}|0o[0-7]{1,400}|0x[0-9a-fA-F]{1,400})$")
@@ -104,9 +105,9 @@ def parse_yaml(data: bytes, file: str, max_bytes: int = MAX_SPEC_BYTES) -> tuple
     """Plain data of a YAML document, with the line and column of every value by JSON pointer. Raises SpecError."""
     _check_size(data, file, max_bytes)
     try:
-        node = yaml.compose(
-            data.decode("utf-8"), Loader=yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader
-        )
+        text = data.decode("utf-8")
+        _check_depth(text, file)
+        node = yaml.compose(text, Loader=_LOADER)
     except UnicodeDecodeError as error:
         what = f"not UTF-8 text ({error.reason} at byte {error.start})"
         raise SpecError((_at(file, _place_of_byte(data, error.start), "encoding", what),)) from error
@@ -122,6 +123,20 @@ def parse_yaml(data: bytes, file: str, max_bytes: int = MAX_SPEC_BYTES) -> tuple
         raise SpecError((_at(file, (1, 1), "empty", "the document is empty"),))
     reader = _Reader(file)
     return reader.read(node), reader.positions
+
+
+def _check_depth(text: str, file: str) -> None:
+    """Refuse deep nesting before a tree is composed: libyaml's composer would overflow the C stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                mark = event.start_mark
+                place = (mark.line + 1, mark.column + 1) if mark is not None else None
+                raise SpecError((_at(file, place, "too_large", "the document is nested beyond all use"),))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def parse_json(data: bytes, file: str, max_bytes: int = MAX_MANIFEST_BYTES) -> Any:

@@ -67,6 +67,7 @@ names = st.one_of(
     st.builds(str.__add__, st.sampled_from(ALPHABET[:-3]), st.text(ALPHABET, max_size=8)),
 )
 parts = st.text(ALPHABET + "é ", min_size=1, max_size=6).filter(lambda part: part not in (".", ".."))
+revisions = names.filter(lambda name: ".." not in name and not name.endswith((".", ".lock")))
 paths = st.lists(parts, min_size=1, max_size=3).map("/".join)
 sha256s = st.text("0123456789abcdef", min_size=64, max_size=64)
 commits = st.text("0123456789abcdef", min_size=40, max_size=40)
@@ -306,7 +307,7 @@ def specs(draw: st.DrawFn) -> ReleaseSpec:
 
 def _publications(form: str) -> st.SearchStrategy[Publication | None]:
     found = st.builds(
-        Publication, repo=repos, repo_type=st.sampled_from(["model", "dataset"]), revision=names, commit=commits
+        Publication, repo=repos, repo_type=st.sampled_from(["model", "dataset"]), revision=revisions, commit=commits
     )
     return found if form == "published" else st.none()
 
@@ -351,7 +352,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         code_swhid=None,
         dirty=draw(maybe(st.booleans())),
         primary=draw(repos),
-        tag=draw(names),
+        tag=draw(revisions),
         repositories=(),
     )
     known = Manifest(

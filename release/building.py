@@ -148,6 +148,7 @@ def build_manifest(
     *,
     spec_bytes: bytes,
     code: Mapping[str, str],
+    digests: Mapping[str, FileDigest] | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """The built manifest of the release folder `root`.
@@ -155,12 +156,13 @@ def build_manifest(
     Args:
         spec_bytes: the bytes of the spec, as they lie in the folder.
         code: digest of the code by pipeline stage.
+        digests: of all files of the release, by path, where they are known; the files are read when None.
     Raises:
         MissingPartError: something that the spec declares has not been built.
         SpecError, IntegrityError: a generated document in the folder is malformed.
         ScheduleError: the spec does not say enough about a run.
     """
-    folder = _Folder(root=root, digests=_digests(spec, root, progress))
+    folder = _Folder(root=root, digests=digests if digests is not None else _digests(spec, root, progress))
     return Manifest(
         open360=1,
         form="built",

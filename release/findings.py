@@ -83,9 +83,12 @@ class Finding(ManifestModel):
         told = self.subject in self.message or self.subject in (self.location.path, self.location.pointer)
         return self.message if told else f"{self.subject}: {self.message}"
 
-    def sort_key(self) -> tuple[tuple[str, int, int, str], str, str, str]:
-        """Order of findings in a report."""
-        return (self.location.sort_key(), self.code, self.subject, self.message)
+    def sort_key(self) -> tuple[tuple[str, int, int, str], tuple[str, ...]]:
+        """Order of findings in a report: by place, then by code."""
+        return (
+            self.location.sort_key(),
+            (self.code, self.subject, self.message, self.name, self.severity, self.fix),
+        )
 
 
 class SkippedRule(ManifestModel):

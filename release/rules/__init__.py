@@ -5,7 +5,13 @@ from __future__ import annotations
 from open360.release.rules.code import LockMissing, StaleSegments, UnpinnedCode
 from open360.release.rules.completeness import SpecIncomplete
 from open360.release.rules.data import ChunkRanges, ChunkRows, TrainedOnOtherRows
-from open360.release.rules.documents import ManifestMissing, ManifestOfAnotherSpec, ManifestUnreadable, SpecUnreadable
+from open360.release.rules.documents import (
+    ManifestMissing,
+    ManifestNotReproducible,
+    ManifestOfAnotherSpec,
+    ManifestUnreadable,
+    SpecUnreadable,
+)
 from open360.release.rules.integrity import AlteredFile, ExtraFile, MisplacedFile, MissingFile, UnsafePath, WrongSize
 from open360.release.rules.licenses import LicenseContradiction, LicenseMissing, UnknownSpdxId
 from open360.release.rules.orders import OrderUndeclared, OrderUnknown
@@ -65,4 +71,5 @@ RULES: tuple[Rule, ...] = (
     ManifestMissing(),
     ManifestUnreadable(),
     ManifestOfAnotherSpec(),
+    ManifestNotReproducible(),
 )

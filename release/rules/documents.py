@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
-from open360.release.findings import Finding, Location
-from open360.release.rules.rule import BOTH, MANIFEST_READ, MANIFEST_THERE, SPEC_READ, Rule
+from pydantic import ValidationError
+
+from open360.release.building import build_manifest
+from open360.release.findings import EvidenceLevel, Finding, Location
+from open360.release.rules.rule import BOTH, MANIFEST_READ, MANIFEST_THERE, SPEC_READ, CannotCheckError, Rule
+from open360.release.targets import FolderTarget
 from open360.release.view import ReleaseView
-from open360.schema.errors import SpecProblem
-from open360.schema.layout import MANIFEST_FILE, SPEC_FILE
+from open360.schema.errors import Open360Error, SpecProblem
+from open360.schema.layout import CODE_FILE, MANIFEST_FILE, SPEC_FILE
 
 MAX_SHOWN_PROBLEMS = 200
 
@@ -145,3 +150,72 @@ class ManifestOfAnotherSpec(Rule):
                 message = f"the manifest was built from another spec: its {field} is {built}, the spec's is {declared}"
                 fix = "run 'dvc repro' to build the release again, or restore the spec"
                 yield self.finding(Location(path=MANIFEST_FILE, pointer=f"/{field}"), field, message, fix)
+
+
+class ManifestNotReproducible(Rule):
+    """Building the manifest again gives other facts.
+
+    ## What it does
+    Builds the manifest from the release folder again, out of the digests that were computed anyway, and compares every
+    fact: counts, tokens, learning rates, metrics, digests of the code and of the environment. Fields that this version
+    does not know are left alone. Only for built manifests that lie in a folder.
+
+    ## Why is this bad?
+    A number was edited by hand, or comes from an earlier build: a loss in the manifest that no evaluation gave, say.
+
+    ## Example
+    `"metrics": {"loss": 2.9}` where the evaluation of this checkpoint says 3.1.
+
+    ## Remedy
+    `dvc repro manifest` writes it again; never edit it.
+
+    ## Seen in practice
+    Lists of checkpoints of a released model held duplicates, a wrong link, and token counts that were off by one
+    interval: they were kept by hand.
+    """
+
+    code = "SPC006"
+    name = "manifest-not-reproducible"
+    level = EvidenceLevel.HASHED
+    requires = BOTH | {
+        "SPC005",
+        "INT001",
+        "INT003",
+        "INT004",
+        "INT006",
+        "CKP001",
+        "CKP002",
+        "CKP005",
+        "CKP010",
+        "DAT001",
+    }
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each fact that differs."""
+        target = release.target
+        if not isinstance(target, FolderTarget) or release.manifest.form != "built":
+            raise CannotCheckError("only a built manifest in a folder can be built again")
+        digests = release.digests
+        code = release.document(CODE_FILE) if CODE_FILE in digests else None
+        code = code if isinstance(code, dict) and all(isinstance(value, str) for value in code.values()) else {}
+        try:
+            again = build_manifest(release.spec, target.root, spec_bytes=release.spec_bytes, code=code, digests=digests)
+        except (Open360Error, ValidationError) as error:
+            raise CannotCheckError(f"the manifest cannot be built again: {error}".splitlines()[0]) from error
+        found, expected = release.manifest.model_dump(mode="json"), again.model_dump(mode="json")
+        for pointer, message in differences(expected, found):
+            place = Location(path=MANIFEST_FILE, pointer=pointer)
+            yield self.finding(place, pointer, message, "run 'dvc repro manifest' to write it again")
+
+
+def differences(expected: Any, found: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
+    """`(pointer, message)` of each value of `expected` that `found` does not have; `found` may have more keys."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for key, value in expected.items():
+            yield from differences(value, found.get(key), f"{pointer}/{key}")
+    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        for index, (value, other) in enumerate(zip(expected, found, strict=True)):
+            yield from differences(value, other, f"{pointer}/{index}")
+    elif expected != found:
+        shown = [f"{len(v)} entries" if isinstance(v, list) else f"{v!r}"[:200] for v in (expected, found)]
+        yield pointer, f"building it again gives {shown[0]}, the manifest says {shown[1]}"

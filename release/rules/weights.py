@@ -24,7 +24,7 @@ MAX_SHOWN = 5
 LONGEST_DETOUR = 3.0
 FARTHEST_END = 10.0
 FEWEST_WAYS = 3
-FORWARD_FUNCTION = "open360.trainer.evaluation:forward_pass_is_finite"
+FORWARD_FUNCTION = "open360.trainer.forward_pass:forward_pass_is_finite"
 
 
 class NonFiniteWeights(Rule):

@@ -56,7 +56,8 @@ TIMEOUT = httpx.Timeout(120.0, connect=15.0)  # the Hub gives up on a commit aft
 BLOCK_BYTES = 1 << 18
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _XET_STATUS = re.compile(r"HTTP status [a-z]+ error \((\d{3})")  # the Xet transfer tells statuses as text
-_CLIENT_ERRORS = (httpx.HTTPError, OSError, ValueError, KeyError, RuntimeError, EntryNotFoundError)
+_WRONG_SHAPE = (ValueError, KeyError, TypeError, AttributeError)  # how the client meets an answer of another shape
+_CLIENT_ERRORS = (httpx.HTTPError, OSError, RuntimeError, EntryNotFoundError, *_WRONG_SHAPE)
 
 ResultT = TypeVar("ResultT")
 
@@ -303,9 +304,12 @@ class Hub:
             status = 404 if isinstance(answer, RepositoryNotFoundError) else answer.response.status_code
             return error_of_status(thing, self.endpoint, status, answer.response.headers, first_line(answer))
         status_in_text = _XET_STATUS.search(str(error))
+        if status_in_text is not None and status_in_text[1] == "404":
+            problem = "it takes no files over Xet, and the client wants to send them so; set HF_HUB_DISABLE_XET=1"
+            return HubAnswerError(thing, self.endpoint, problem)
         if status_in_text is not None:
             return error_of_status(thing, self.endpoint, int(status_in_text[1]), {}, first_line(error))
-        if isinstance(error, ValueError | KeyError):
+        if isinstance(error, _WRONG_SHAPE):
             return HubAnswerError(thing, self.endpoint, f"it cannot be understood ({first_line(error)})")
         return HubUnavailableError(thing, self.endpoint, f"no whole answer ({first_line(error)})")
 

@@ -20,8 +20,8 @@ class Patience:
     `longest_pause` also bounds what a Hub may ask for: a longer wait is an error for the caller to judge.
     """
 
-    tries: int = 5
-    first_pause: float = 0.5
+    tries: int = 4
+    first_pause: float = 0.4
     longest_pause: float = 60.0
 
     def pause(self, attempt: int) -> float:

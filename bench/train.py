@@ -146,6 +146,7 @@ def snapshot_stall(folder: Path) -> Row:
             state.copied,
             1.25,
             at_least=False,
+            repeats=15,
             clock=time.perf_counter,
             prepare=snapshots.wait,
         )

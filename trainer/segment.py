@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ import torch
 from open360.schema.atomic import write_bytes
 from open360.schema.errors import IntegrityError
 from open360.schema.layout import CODE_FILE, checkpoint_folder, corpus_folder, trace_path
-from open360.schema.run import Parent, Run
-from open360.schema.schedule import Segment, checkpoints, find_checkpoint, tokens_at
+from open360.schema.run import Run
+from open360.schema.schedule import Segment, tokens_at
 from open360.schema.serialization import canonical_json, parse_json
 from open360.schema.spec import ReleaseSpec
 from open360.trainer import determinism
@@ -34,15 +33,16 @@ from open360.trainer.checkpoint import (
     state_of,
 )
 from open360.trainer.errors import NonFiniteLossError, UntrainableRunError
+from open360.trainer.initialization import initialize_run as initialize_run
+from open360.trainer.leftovers import discard_leftovers
 from open360.trainer.loop import Step, train_steps
-from open360.trainer.model import build_model, initialize_weights
+from open360.trainer.model import build_model
 from open360.trainer.optimizer import build_optimizer, load_optimizer_tensors
 from open360.trainer.recipe import Recipe, recipe_of
 from open360.trainer.records import now, write_record
 from open360.trainer.rows import ChunkRows
 from open360.trainer.slices import slice_digest
 from open360.trainer.snapshots import Snapshots
-from open360.trainer.tokenizer import read_tokenizer
 
 Progress = Callable[[int, int, float], None]
 
@@ -59,66 +59,6 @@ class SegmentResult:
     resumed_at: int | None
 
 
-def initialize_run(spec: ReleaseSpec, run: Run, root: Path) -> Path:
-    """Write the checkpoint before the first step, seeded by the run, or with the weights of the run's parent.
-
-    Returns its folder. Raises UntrainableRunError, NumericProfileError, MissingInputError, IntegrityError.
-    """
-    recipe = recipe_of(spec, run)
-    determinism.apply(recipe.determinism)
-    began = now()
-    torch.manual_seed(recipe.seed)
-    model = build_model(run)
-    parent, parent_sha256 = None, None
-    if run.parent is None:
-        initialize_weights(model, recipe.optimizer.groups)
-    else:
-        label = _parent_folder(spec, run, run.parent)
-        source = load_checkpoint(root / label, label)
-        load_weights(model, source.state.weights, label)
-        parent, parent_sha256 = f"{run.parent.run}/{source.position.checkpoint}", source.position.tensors.weights
-    optimizer = build_optimizer(recipe, model)
-    name, tokenizer = recipe.initial, root / corpus_folder(recipe.corpus.name) / "tokenizer"
-    read_tokenizer(tokenizer, recipe)
-    folder = root / checkpoint_folder(run.name, name)
-    _discard_leftovers(folder)
-    save_checkpoint(
-        folder,
-        model=model,
-        optimizer=optimizer,
-        tokenizer=tokenizer,
-        position={
-            "run": run.name,
-            "checkpoint": name,
-            "step": 0,
-            "next_row": 0,
-            "tokens": 0,
-            "parent": parent,
-            "parent_sha256": parent_sha256,
-            "chunk": None,
-            "rows_sha256": None,
-            "spec_sha256": slice_digest(spec, run, 0),
-            "determinism": recipe.determinism,
-        },
-    )
-    write_record(root, run.name, name, {"began": began, "ended": now()})
-    return folder
-
-
-def _parent_folder(spec: ReleaseSpec, run: Run, parent: Parent) -> str:
-    above = next((other for other in spec.all_runs() if other.name == parent.run), None)
-    if above is None:
-        raise UntrainableRunError(run.name, (f"its parent '{parent.run}' is no run of this release",))
-    corpus = spec.corpus_of(above)
-    if parent.checkpoint is not None:
-        return checkpoint_folder(above.name, find_checkpoint(above, parent.checkpoint, corpus).name)
-    plans = checkpoints(above, corpus)
-    for plan in plans[-1:] if parent.final else plans:
-        if parent.final or plan.step == parent.step:
-            return checkpoint_folder(above.name, plan.name)
-    raise UntrainableRunError(run.name, (f"run '{above.name}' has no checkpoint at step {parent.step}",))
-
-
 def train_segment(
     spec: ReleaseSpec,
     run: Run,
@@ -129,6 +69,7 @@ def train_segment(
     snapshot_seconds: float = 600,
     snapshot_steps: int | None = None,
     progress: Progress | None = None,
+    compute_as: determinism.Determinism | None = None,
 ) -> SegmentResult:
     """Train one segment: read its parent and its chunk in the release folder `root`, write its checkpoint and trace.
 
@@ -137,14 +78,15 @@ def train_segment(
         snapshot_seconds: time between snapshots.
         snapshot_steps: batches between snapshots, instead of `snapshot_seconds`.
         progress: called after each step with (batches done, batches in all, loss).
+        compute_as: determinism class to compute in instead of the run's: to see how far other kernels lead.
     Raises:
         UntrainableRunError, NumericProfileError, MissingInputError: before anything is computed.
         IntegrityError: parent or rows are not those of this segment.
         NonFiniteLossError: a batch broke the training; nothing is written.
     """
     recipe = recipe_of(spec, run)
-    determinism.apply(recipe.determinism)
-    work = _Work(spec, recipe, segment, root)
+    determinism.apply(compute_as or recipe.determinism)
+    work = _Work(spec, recipe, segment, root, compute_as or recipe.determinism)
     folder = scratch / run.name / segment.name if scratch is not None else None
     with Snapshots(folder, work.inputs, seconds=snapshot_seconds, steps=snapshot_steps) as snapshots:
         return work.train(snapshots, progress)
@@ -153,8 +95,10 @@ def train_segment(
 class _Work:
     """One segment in work: its checked inputs, the model and the optimizer."""
 
-    def __init__(self, spec: ReleaseSpec, recipe: Recipe, segment: Segment, root: Path) -> None:
-        run = recipe.run
+    def __init__(
+        self, spec: ReleaseSpec, recipe: Recipe, segment: Segment, root: Path, computed_as: determinism.Determinism
+    ) -> None:
+        run, self.computed_as = recipe.run, computed_as
         self.spec, self.recipe, self.run, self.segment, self.root = spec, recipe, run, segment, root
         if segment.parent is None:
             raise UntrainableRunError(run.name, (f"segment '{segment.name}' has no parent checkpoint",))
@@ -269,8 +213,8 @@ class _Work:
     def _save(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, trace: list[str]) -> Position:
         segment, folder = self.segment, self.root / checkpoint_folder(self.run.name, self.segment.name)
         trace_file = self.root / trace_path(self.run.name, segment.name)
-        _discard_leftovers(folder)
-        _discard_leftovers(trace_file)
+        discard_leftovers(folder)
+        discard_leftovers(trace_file)
         # The trace first: a checkpoint that is there has its trace.
         write_bytes(trace_file, "".join(f"{line}\n" for line in trace).encode())
         return save_checkpoint(
@@ -289,13 +233,6 @@ class _Work:
                 "chunk": self.rows.name,
                 "rows_sha256": self.rows_sha256,
                 "spec_sha256": self.spec_sha256,
-                "determinism": self.recipe.determinism,
+                "determinism": self.computed_as,
             },
         )
-
-
-def _discard_leftovers(target: Path) -> None:
-    """Remove what a killed process left of its writing of `target` (see `open360.schema.atomic`)."""
-    for pattern in (f".{target.name}.*.partial", f".{target.name}.*.old"):
-        for path in target.parent.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -165,3 +165,34 @@ def test_entering_twice_is_entering_once() -> None:
 def test_what_the_plan_reads_imports_neither_torch_nor_numpy(module: str) -> None:
     program = f"import sys\nimport open360.trainer.{module}\nprint(sorted({{'torch', 'numpy'}} & set(sys.modules)))"
     assert run(program).strip() == "[]"
+
+
+OTHER_KERNELS = """
+import sys
+from pathlib import Path
+sys.path.append(sys.argv[1])
+from open360.trainer import determinism
+determinism.enter("tolerance")
+from open360.trainer.segment import train_segment
+from tests.trainer.tiny_run import segment_named, tiny_spec
+run, segment = segment_named(tiny_spec(), "ckpt_001")
+result = train_segment(tiny_spec(), run, segment, Path(sys.argv[2]), scratch=None, compute_as="tolerance")
+print(result.position.determinism)
+"""
+
+
+def test_a_segment_can_be_computed_under_other_kernels_and_comes_out_near(
+    project_root: Path, half_trained: Path, trained: Path
+) -> None:
+    from safetensors.numpy import load_file
+
+    process = start(OTHER_KERNELS, str(project_root), str(half_trained), ATEN_CPU_CAPABILITY="default")
+    assert finish(process).strip() == "tolerance"
+    file = "model.safetensors"
+    before, ours, theirs = (
+        load_file(root / "runs/tiny/checkpoints" / name / file)
+        for root, name in ((trained, "ckpt_000"), (trained, "ckpt_001"), (half_trained, "ckpt_001"))
+    )
+    update = sum(float(((ours[name] - before[name]) ** 2).sum()) for name in ours) ** 0.5
+    drift = sum(float(((ours[name] - theirs[name]) ** 2).sum()) for name in ours) ** 0.5
+    assert drift < 1e-4 * update

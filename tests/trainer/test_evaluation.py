@@ -41,7 +41,7 @@ def score_one_by_one(root: Path) -> dict[str, dict[str, float]]:
     from tokenizers import Tokenizer
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(root / "runs/tiny/checkpoints/ckpt_002").eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(root / "runs/tiny/checkpoints/ckpt_002")
     tokenizer = Tokenizer.from_file(str(root / "corpora/toy/tokenizer/tokenizer.json"))
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0, 0, 0])
     for document in held_out_documents():

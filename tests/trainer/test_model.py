@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,9 +20,14 @@ from open360.trainer.recipe import recipe_of
 from open360.trainer.segment import initialize_run
 from tests.trainer.tiny_run import tiny_spec
 
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 32}
-FEW_HEADS = {**SIZES, "num_key_value_heads": 1, "intermediate_size": 48}
-ARCHITECTURES = {
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 32,
+}
+FEW_HEADS: dict[str, Any] = {**SIZES, "num_key_value_heads": 1, "intermediate_size": 48}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 32},
     "gpt_neox": {**SIZES, "intermediate_size": 64},
     "llama": {
@@ -55,7 +61,8 @@ def test_a_checkpoint_is_loaded_by_transformers_with_equal_logits(tmp_path: Path
     model = build_model(run).eval()
     write_state(tmp_path, state_of(model, build_optimizer(recipe_of(tiny_spec(), run), model)))
     write_model_config(model, tmp_path)
-    loaded, told = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    load: Any = AutoModelForCausalLM.from_pretrained
+    loaded, told = load(tmp_path, output_loading_info=True)
     assert not any(told[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
     ids = torch.arange(32).reshape(2, 16) * 9
@@ -67,7 +74,7 @@ def test_the_trained_checkpoint_is_loaded_by_transformers_with_its_tokenizer(tra
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = trained / "runs/tiny/checkpoints/ckpt_002"
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer.decode(tokenizer("some text").input_ids) == "some text"
     with torch.no_grad():

@@ -44,8 +44,11 @@ def text_report(report: Report, *, color: bool = False) -> str:
         console.print(Text(f"  fix: {printable(finding.fix)}", style="dim"), soft_wrap=True)
     for waived in report.waived:
         console.print(_line_of(waived.finding, waived), soft_wrap=True)
+    by_reason: dict[str, list[str]] = {}
     for rule in report.skipped:
-        line = f"skipped {rule.code} {rule.name}, because {printable(rule.reason)}"
+        by_reason.setdefault(rule.reason, []).append(f"{rule.code} {rule.name}")
+    for reason, names in by_reason.items():
+        line = f"skipped {', '.join(names)}, because {printable(reason)}"
         console.print(Text(line, style="dim"), soft_wrap=True)
     console.print(Text(_summary(report)), soft_wrap=True)
     return out.getvalue()

@@ -132,12 +132,20 @@ class MissingFile(Rule):
     requires = BOTH | {UNSAFE_PATH}
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
-        """One finding for each missing file."""
+        """One finding for each checkpoint that is missing whole, and one for each other missing file."""
         present = set(release.present)
+        fix = "run 'dvc repro' or 'dvc pull' to bring it back, or publish again"
+        told: set[str] = set()
+        for run in release.manifest.runs:
+            for checkpoint in run.checkpoints:
+                paths = {f"{checkpoint.folder}/{record.path}" for record in checkpoint.files}
+                if len(paths) > 1 and not paths & present:
+                    told |= paths
+                    message = f"the whole checkpoint is missing: expected {len(paths)} files, found none"
+                    yield self.finding(checkpoint.folder, checkpoint.name, message, fix)
         for record in release.manifest.all_files():
-            if record.path not in present:
+            if record.path not in present and record.path not in told:
                 message = f"expected a file of {record.bytes} bytes, found none"
-                fix = "run 'dvc repro' or 'dvc pull' to bring it back, or publish again"
                 yield self.finding(record.path, record.path, message, fix)
 
 
@@ -216,8 +224,8 @@ class AlteredFile(Rule):
     """A file has other bytes than the manifest says.
 
     ## What it does
-    Compares the sha256 of every file: of its bytes at level `hashed` and above; at level `listed` of what the target
-    itself lists (the Hub lists the sha256 of large files).
+    Compares the sha256 of every file of the right size: of its bytes at level `hashed` and above; at level `listed`
+    of what the target itself lists (the Hub lists the sha256 of large files).
 
     ## Why is this bad?
     The file is not what was published. It may be damaged, rebuilt with other settings, or replaced on purpose.
@@ -244,6 +252,9 @@ class AlteredFile(Rule):
         found = self._digests(release, records)
         for record in records:
             sha256 = found.get(record.path)
+            listed = release.listing.get(record.path)
+            if listed is not None and listed.bytes != record.bytes:
+                continue  # another size says it already
             if sha256 is not None and sha256 != record.sha256:
                 message = f"expected sha256 {record.sha256}, found {sha256}"
                 yield self.finding(record.path, record.path, message, "fetch or build the file again")

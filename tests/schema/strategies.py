@@ -59,9 +59,7 @@ TRAPS = (
 )  # fmt: skip
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-texts = st.one_of(
-    st.sampled_from(TRAPS), st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=12)
-)
+texts = st.one_of(st.sampled_from(TRAPS), st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=12))
 names = st.one_of(
     st.sampled_from(["no", "008", "1e5", "0x1F", "null", "true", "1", "1.5", "y"]),
     st.builds(str.__add__, st.sampled_from(ALPHABET[:-3]), st.text(ALPHABET, max_size=8)),
@@ -176,7 +174,8 @@ def learning_rates(draw: st.DrawFn) -> LearningRate:
     peak = draw(rates)
     warmup = draw(st.integers(0, 50))
     length = draw(st.integers(1, 400))
-    kind = draw(st.sampled_from(["cosine", "linear", "constant", "wsd", "inverse_sqrt"]))
+    kinds: list[Any] = ["cosine", "linear", "constant", "wsd", "inverse_sqrt"]
+    kind = draw(st.sampled_from(kinds))
     return LearningRate(
         type=kind,
         unit=draw(st.sampled_from(["steps", "tokens"])),
@@ -225,7 +224,8 @@ def serieses(draw: st.DrawFn, steps: int) -> Series:
 def runs(draw: st.DrawFn, name: str, corpus: str | None, parent: Parent | None) -> Run:
     """A run that may have everything."""
     steps = draw(st.integers(1, 120))
-    objective = draw(st.sampled_from(["pretrain", "sft", "dpo"]))
+    objectives: list[Any] = ["pretrain", "sft", "dpo"]
+    objective = draw(st.sampled_from(objectives))
     return Run(
         name=name,
         objective=objective,
@@ -269,7 +269,8 @@ def specs(draw: st.DrawFn) -> ReleaseSpec:
     tree: list[Run] = []
     for name in run_names[:3]:
         parent = None
-        if tree and draw(st.booleans()):
+        starts_elsewhere = draw(st.booleans())
+        if tree and starts_elsewhere:
             above = draw(st.sampled_from(tree))
             parent = draw(
                 st.sampled_from([Parent(run=above.name, step=above.steps), Parent(run=above.name, final=True)])

@@ -154,5 +154,5 @@ def test_a_manifest_that_cannot_be_is_refused(change: Any, code: str) -> None:
 def test_a_manifest_is_frozen() -> None:
     manifest = load_manifest(built_manifest())
     with pytest.raises(ValueError, match="frozen"):
-        manifest.name = "other"
+        manifest.name = "other"  # type: ignore[misc]
     assert isinstance(manifest, Manifest)

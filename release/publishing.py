@@ -114,16 +114,14 @@ def publish(
 def _execute(release: _Release, plan: Plan, remote: RemoteListing, settler: Settler, private: bool) -> Manifest:
     for repo in plan.create:
         settler.create_repo(repo, private=private)
-    starts = {repo: settler.hub.first_commit(repo) for repo in plan.create}
     states: dict[tuple[Repo, str], RemoteRevision] = {}
+    starts = _Starts(settler.hub, remote)
     for revision in plan.revisions:
         repo, name, wanted = revision.repo, revision.revision, revision.wanted
-        if revision.commit is None and name != MAIN:
-            start = starts.get(repo) or remote[repo].first_commit
-            settler.create_branch(repo, name, start)
-        there = remote[repo].revisions.get(name) if repo in remote else None
-        state = there or settler.head(repo, name, wanted)
-        states[repo, name] = settler.settle(repo, name, wanted, state)
+        state = remote[repo].revisions.get(name) if repo in remote else None
+        if state is None and name != MAIN and settler.create_branch(repo, name, starts.of(repo).commit):
+            state = starts.of(repo)
+        states[repo, name] = settler.settle(repo, name, wanted, state or settler.head(repo, name, wanted))
     main = (plan.primary, MAIN)
     if main not in states:
         states[main] = settler.head(plan.primary, MAIN, ())
@@ -137,6 +135,22 @@ def _execute(release: _Release, plan: Plan, remote: RemoteListing, settler: Sett
         files = wanted if repo == plan.primary else _wanted_on_main(plan, repo)
         settler.create_tag(repo, plan.tag, states[repo, MAIN].commit, files, message)
     return manifest
+
+
+class _Starts:
+    """The first commit of repositories, where branches of checkpoints begin; looked at once."""
+
+    def __init__(self, hub: Hub, remote: RemoteListing) -> None:
+        self._hub, self._remote = hub, remote
+        self._known: dict[Repo, RemoteRevision] = {}
+
+    def of(self, repo: Repo) -> RemoteRevision:
+        """The first commit of a repository, and its files."""
+        if repo not in self._known:
+            there = self._remote.get(repo)
+            commit = there.first_commit if there is not None else self._hub.first_commit(repo)
+            self._known[repo] = RemoteRevision(commit=commit, files=self._hub.tree(repo, commit))
+        return self._known[repo]
 
 
 def _wanted_on_main(plan: Plan, repo: Repo) -> tuple[Placement, ...]:

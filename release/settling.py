@@ -46,12 +46,13 @@ class Settler:
         """Make a repository, or find it there."""
         self._insist(str(repo), lambda: self.hub.create_repo(repo, private=private))
 
-    def create_branch(self, repo: Repo, branch: str, start: str) -> None:
-        """Start a branch at a commit, or find it there."""
+    def create_branch(self, repo: Repo, branch: str, start: str) -> bool:
+        """Start a branch at a commit; False when it is there already."""
         try:
             self._insist(f"{repo}, branch '{branch}'", lambda: self.hub.create_branch(repo, branch, start))
         except HubConflictError:
-            return  # it exists, made by an earlier run or by the try whose answer was lost
+            return False  # made by an earlier run, or by the try whose answer was lost
+        return True
 
     def create_tag(self, repo: Repo, tag: str, commit: str, wanted: Sequence[Placement], message: str) -> str:
         """Tag a commit; returns the commit that the tag is at.

@@ -6,9 +6,9 @@ Two forms. *Built*: content only, reproduces to the byte. *Published*: the built
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import FailFast, Field, model_validator
 
 from open360.schema.model import ManifestModel, spec_error, unique
 from open360.schema.names import (
@@ -26,6 +26,10 @@ from open360.schema.names import (
 )
 
 MAX_MANIFEST_BYTES = 64 << 20
+
+ItemT = TypeVar("ItemT")
+# Reading stops at the first bad item: a hostile list of a million empty objects would cost gigabytes of errors.
+Many = Annotated[tuple[ItemT, ...], FailFast()]
 
 
 class FileRecord(ManifestModel):
@@ -67,7 +71,7 @@ class CorpusRecord(ManifestModel):
     """A corpus as it was built. Tokens count ids, separators included."""
 
     name: Name
-    sources: tuple[SourceRecord, ...]
+    sources: Many[SourceRecord]
     documents: Count
     duplicates: Count
     held_out: Count
@@ -121,7 +125,7 @@ class CheckpointRecord(ManifestModel):
     end_row: Count
     holds: tuple[Literal["weights", "optimizer", "rng", "position"], ...]
     folder: RelPath
-    files: tuple[FileRecord, ...] = Field(min_length=1)
+    files: Many[FileRecord] = Field(min_length=1)
     tensors: TensorDigests
     trace: FileRecord | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
@@ -138,8 +142,8 @@ class RunRecord(ManifestModel):
 
     name: Name
     corpus: Name | None
-    chunks: tuple[ChunkRecord, ...]
-    checkpoints: tuple[CheckpointRecord, ...]
+    chunks: Many[ChunkRecord]
+    checkpoints: Many[CheckpointRecord]
     tokens: Count
     tokens_left_over: Count = 0
 
@@ -172,7 +176,7 @@ class PublishedRelease(ManifestModel):
     dirty: bool | None
     primary: RepoId
     tag: Revision
-    repositories: tuple[Publication, ...]
+    repositories: Many[Publication]
 
 
 class Manifest(ManifestModel):
@@ -184,10 +188,10 @@ class Manifest(ManifestModel):
     version: SemVer
     spec_sha256: Sha256
     environment_sha256: Sha256 | None
-    code: tuple[StageCode, ...]
-    corpora: tuple[CorpusRecord, ...]
-    runs: tuple[RunRecord, ...]
-    files: tuple[FileRecord, ...] = Field(description="all files that belong to no chunk and no checkpoint")
+    code: Many[StageCode]
+    corpora: Many[CorpusRecord]
+    runs: Many[RunRecord]
+    files: Many[FileRecord] = Field(description="all files that belong to no chunk and no checkpoint")
     published: PublishedRelease | None = None
 
     @model_validator(mode="after")

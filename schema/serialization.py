@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from typing import Any, TypeVar
 
 import yaml
@@ -27,6 +28,8 @@ from open360.schema.spec import SPEC_VERSION, SUPPORTED_VERSIONS, ReleaseSpec
 MAX_SPEC_BYTES = 4 << 20
 MAX_NODES = 400_000
 MAX_DEPTH = 60
+MAX_JSON_OBJECTS = 500_000  # of a JSON document; one of 64 MiB with real paths and digests has fewer
+MAX_JSON_COMMAS = 8_000_000
 MAX_POSITION_BYTES = 2 << 20  # line numbers of larger JSON documents are not worth their time
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -142,6 +145,9 @@ def _check_depth(text: str, file: str) -> None:
 def parse_json(data: bytes, file: str, max_bytes: int = MAX_MANIFEST_BYTES) -> Any:
     """Plain data of a JSON document; a key that stands twice in one object is an error. Raises SpecError."""
     _check_size(data, file, max_bytes)
+    if data.count(b"{") + data.count(b"[") > MAX_JSON_OBJECTS or data.count(b",") > MAX_JSON_COMMAS:
+        # A few bytes each in the text, hundreds in memory, and again in every error about what holds them.
+        raise SpecError((_at(file, None, "too_large", "more objects and lists than any document of a release has"),))
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
@@ -154,8 +160,8 @@ def parse_json(data: bytes, file: str, max_bytes: int = MAX_MANIFEST_BYTES) -> A
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key '{next(key for key in keys if keys.count(key) > 1)}' stands twice in one object")
+        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key '{key}' stands twice in one object")
     return found
 
 

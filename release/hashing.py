@@ -34,6 +34,7 @@ from open360.schema.digests import (
 BLOCK_BYTES = 1 << 20
 MAX_WORKERS = 16
 TENSOR_SUFFIX = ".safetensors"
+MAX_HEADER_BYTES = 32 << 20  # 250,000 tensors; a header of nothing but brackets takes thirty times its size in memory
 
 Progress = Callable[[int, int, str], None]
 OnError = Callable[[Path, OSError], None]
@@ -122,9 +123,17 @@ def hash_tensor_file(path: Path, count: Callable[[int], None] = lambda _: None) 
     return digest, tensors
 
 
+def header_bytes(file: str, head: bytes, file_bytes: int) -> int:
+    """Bytes of the length field and the header together. Raises TensorFileError when that cannot be, or is too much."""
+    length = tensor_header_bytes(file, head, file_bytes)
+    if length > MAX_HEADER_BYTES:
+        raise TensorFileError(file, f"its header has {length} bytes, expected at most {MAX_HEADER_BYTES}")
+    return length
+
+
 def _read_header(path: Path, reading: _Reading, size: int) -> list[TensorSpan]:
     head = b"".join(bytes(block) for block in reading.blocks(8))
-    length = tensor_header_bytes(path.name, head, size)
+    length = header_bytes(path.name, head, size)
     head += b"".join(bytes(block) for block in reading.blocks(length - 8))
     return parse_tensor_header(path.name, head, size)
 
@@ -148,7 +157,7 @@ def tensors_digest_of(paths: Iterable[Path]) -> str:
             file, status = _open(path)
             stack.enter_context(file)
             head = os.pread(file.fileno(), 8, 0)
-            head = os.pread(file.fileno(), tensor_header_bytes(path.name, head, status.st_size), 0)
+            head = os.pread(file.fileno(), header_bytes(path.name, head, status.st_size), 0)
             found += [(span, file) for span in parse_tensor_header(path.name, head, status.st_size)]
         found.sort(key=lambda pair: pair[0].name)
         names = [span.name for span, _ in found]

@@ -14,18 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from open360.schema.digests import (
-    ITEM_BYTES,
-    TensorFileError,
-    TensorSpan,
-    parse_tensor_header,
-    tensor_header_bytes,
-)
+from open360.release.hashing import header_bytes
+from open360.schema.digests import ITEM_BYTES, TensorSpan, parse_tensor_header
 
 SAMPLE_PLACES = 1 << 16
 LEAST_PLACES = 16
 PIECE_BYTES = 8 << 20
-MAX_HEADER_BYTES = 32 << 20  # of a file that is read for its content; a header of 200,000 tensors has 25 MB
 
 ReadRange = Callable[[int, int], bytes]
 _NUMPY_TYPES = {
@@ -55,9 +49,7 @@ class WeightStatistics:
 def open_tensor_file(path: str, size: int, read_range: ReadRange) -> TensorFile:
     """The header of a safetensors file. Raises TensorFileError when it is malformed or claims what is not there."""
     head = read_range(0, min(8, size))
-    length = tensor_header_bytes(path, head, size)
-    if length > MAX_HEADER_BYTES:
-        raise TensorFileError(path, f"its header has {length} bytes, expected at most {MAX_HEADER_BYTES}")
+    length = header_bytes(path, head, size)
     return TensorFile(
         path=path,
         spans=tuple(parse_tensor_header(path, head + read_range(8, length), size)),

@@ -101,7 +101,7 @@ def _reason_to_skip(rule: Rule, level: EvidenceLevel, failed: set[str]) -> str |
     if rule.requires & failed:
         return f"{', '.join(sorted(rule.requires & failed))} found errors"
     if not level.includes(rule.level):
-        return f"it looks at level '{rule.level}', this report at level '{level}'"
+        return f"level '{level}' does not look so closely: it needs level '{rule.level}'"
     return None
 
 

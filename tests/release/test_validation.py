@@ -101,7 +101,7 @@ def test_what_was_looked_at_is_counted(tiny: Path) -> None:
 def test_a_rule_is_skipped_where_it_would_have_to_look_closer(tiny: Path) -> None:
     report = _validate(tiny, EvidenceLevel.LISTED)
     skipped = {rule.code: rule.reason for rule in report.skipped}
-    assert skipped["DAT002"] == "it looks at level 'loaded', this report at level 'listed'"
+    assert skipped["DAT002"] == "level 'listed' does not look so closely: it needs level 'loaded'"
     assert skipped["INT004"] == "the target lists no digests; look at level 'hashed'"
     assert "INT001" not in skipped
 

@@ -43,8 +43,9 @@ class StepLabel(SpecModel):
 
 
 class TokenLabel(SpecModel):
-    """How `{tokens}` in a name is made of the tokens seen: divided by `per`, then rounded."""
+    """How `{tokens}` in a name is made of the tokens seen in the run: plus `plus`, divided by `per`, then rounded."""
 
+    plus: Count = Field(default=0, description="tokens of the parent runs, where names count on from them")
     per: Positive = 1_000_000_000
     round: Literal["floor", "ceil", "nearest"] = "nearest"
     nominal: StepFunction[int] | None = Field(
@@ -62,8 +63,8 @@ class TokenLabel(SpecModel):
     def counted(self, step: int, tokens: int) -> int:
         """Tokens that the name is made of: `tokens`, or the nominal count at `step`."""
         if self.nominal is None:
-            return tokens
-        return sum((end - first) * value for first, end, value in self.nominal.pieces(step))
+            return tokens + self.plus
+        return self.plus + sum((end - first) * value for first, end, value in self.nominal.pieces(step))
 
 
 class OtherStorage(Described):

@@ -81,6 +81,11 @@ def test_labels_of_steps_go_on_from_the_parent_scale_and_shorten() -> None:
     assert StepLabel(per=1000).label(715_999) == 715
 
 
+def test_labels_of_tokens_go_on_from_the_parent_and_the_count_does_not() -> None:
+    run = _run(Series(name="s{step}-t{tokens}", every=100, tokens=TokenLabel(plus=400, per=1000)))
+    assert [(plan.name, plan.tokens) for plan in checkpoints(run)] == [("s100-t2", 1600)]
+
+
 def test_nominal_tokens_make_the_label_and_true_tokens_the_count() -> None:
     label = TokenLabel(per=1000, round="floor", nominal=StepFunction[int].model_validate([[0, 100], [50, 200]]))
     run = _run(Series(name="s{step}-t{tokens}", at=(50, 100), tokens=label))

@@ -16,11 +16,12 @@ from open360.pipelines.code_digests import StaleCodeError, code_digests
 from open360.schema.atomic import write_bytes
 from open360.schema.corpus import Corpus
 from open360.schema.errors import IntegrityError, Open360Error
-from open360.schema.layout import CODE_FILE, SEGMENTS_FILE, SPEC_FILE, chunk_name
+from open360.schema.layout import CODE_FILE, SEGMENTS_FILE, SPEC_FILE, chunk_name, corpus_folder
 from open360.schema.run import Run
 from open360.schema.schedule import checkpoints, segments
 from open360.schema.serialization import canonical_json, load_spec, parse_json
 from open360.schema.spec import ReleaseSpec
+from open360.trainer.recipe import parent_folder
 from open360.trainer.slices import slice_digest
 
 
@@ -65,8 +66,10 @@ def _add_run(table: dict[str, Any], spec: ReleaseSpec, run: Run, names: list[str
         )
     corpus = spec.corpus(run.corpus)
     plain = run.model_dump(mode="json", exclude_defaults=True)
+    fresh = f"{corpus_folder(corpus.name)}/tokenizer/tokenizer_config.json"
     table["runs"][run.name] = {
         "corpus": corpus.name,
+        "start": parent_folder(spec, run, run.parent) if run.parent is not None else fresh,
         "initial": run.series.initial,
         "training": slice_digest(spec, run, 0),
         "packing": _digest([plain.get(key) for key in ("steps", "batch", "seq_len", "order", "series")]),

@@ -72,6 +72,8 @@ def closing_table(manifest: Manifest, published: Manifest, report: dict[str, obj
     """What was built, found and published, in one table."""
     run = manifest.runs[0]
     table = Table(title=f"{manifest.name} {manifest.version}", show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(overflow="fold")
     losses = [c.metrics["loss"] for c in run.checkpoints if "loss" in c.metrics]
     rows = {
         "chunks": f"{len(run.chunks)} of {run.chunks[0].rows} rows",
@@ -129,7 +131,7 @@ def main(root: Path) -> None:
     batches = pulled_batches_are_those_of_the_trace(pulled, manifest, root)
     digest = last_checkpoint_digest(manifest)
     report = parse_json((root / REPORT_FILE).read_bytes(), REPORT_FILE)
-    Console().print(closing_table(manifest, published, report, batches))
+    Console(width=max(console.width, 100)).print(closing_table(manifest, published, report, batches))
     compare_with_readme(root, digest)
     console.print("equal to the digest that README.md states", style="green")
     console.print(f"the local Hub keeps it: open360 hub serve {HUB_FOLDER}", style="dim", highlight=False)

@@ -7,16 +7,14 @@ from pathlib import Path
 import torch
 
 from open360.schema.layout import checkpoint_folder, corpus_folder
-from open360.schema.run import Parent, Run
-from open360.schema.schedule import checkpoints, find_checkpoint
+from open360.schema.run import Run
 from open360.schema.spec import ReleaseSpec
 from open360.trainer import determinism
 from open360.trainer.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from open360.trainer.errors import UntrainableRunError
 from open360.trainer.leftovers import discard_leftovers
 from open360.trainer.model import build_model, initialize_weights
 from open360.trainer.optimizer import build_optimizer
-from open360.trainer.recipe import recipe_of
+from open360.trainer.recipe import parent_folder, recipe_of
 from open360.trainer.records import now, write_record
 from open360.trainer.slices import slice_digest
 from open360.trainer.tokenizer import read_tokenizer
@@ -36,7 +34,7 @@ def initialize_run(spec: ReleaseSpec, run: Run, root: Path) -> Path:
     if run.parent is None:
         initialize_weights(model, recipe.optimizer.groups)
     else:
-        label = _parent_folder(spec, run, run.parent)
+        label = parent_folder(spec, run, run.parent)
         source = load_checkpoint(root / label, label)
         load_weights(model, source.state.weights, label)
         parent, parent_sha256 = f"{run.parent.run}/{source.position.checkpoint}", source.position.tensors.weights
@@ -66,17 +64,3 @@ def initialize_run(spec: ReleaseSpec, run: Run, root: Path) -> Path:
     )
     write_record(root, run.name, name, {"began": began, "ended": now()})
     return folder
-
-
-def _parent_folder(spec: ReleaseSpec, run: Run, parent: Parent) -> str:
-    above = next((other for other in spec.all_runs() if other.name == parent.run), None)
-    if above is None:
-        raise UntrainableRunError(run.name, (f"its parent '{parent.run}' is no run of this release",))
-    corpus = spec.corpus_of(above)
-    if parent.checkpoint is not None:
-        return checkpoint_folder(above.name, find_checkpoint(above, parent.checkpoint, corpus).name)
-    plans = checkpoints(above, corpus)
-    for plan in plans[-1:] if parent.final else plans:
-        if parent.final or plan.step == parent.step:
-            return checkpoint_folder(above.name, plan.name)
-    raise UntrainableRunError(run.name, (f"run '{above.name}' has no checkpoint at step {parent.step}",))

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from open360.schema.corpus import Corpus
-from open360.schema.run import LearningRate, Optimizer, Run
-from open360.schema.schedule import seq_len_of
+from open360.schema.layout import checkpoint_folder
+from open360.schema.run import LearningRate, Optimizer, Parent, Run
+from open360.schema.schedule import checkpoints, find_checkpoint, seq_len_of
 from open360.schema.series import Series
 from open360.schema.spec import ReleaseSpec
 from open360.trainer.determinism import Determinism
@@ -109,3 +110,18 @@ def _unsupported_series(series: Series | None) -> Iterator[str]:
         yield f"series format '{series.format}' is not written (supported: safetensors)"
     if series is not None and series.dtype not in (None, "float32"):
         yield f"series dtype '{series.dtype}': training cannot go on from rounded weights (supported: float32)"
+
+
+def parent_folder(spec: ReleaseSpec, run: Run, parent: Parent) -> str:
+    """Folder of the checkpoint that `run` starts from, relative to the release. Raises UntrainableRunError."""
+    above = next((other for other in spec.all_runs() if other.name == parent.run), None)
+    if above is None:
+        raise UntrainableRunError(run.name, (f"its parent '{parent.run}' is no run of this release",))
+    corpus = spec.corpus_of(above)
+    if parent.checkpoint is not None:
+        return checkpoint_folder(above.name, find_checkpoint(above, parent.checkpoint, corpus).name)
+    plans = checkpoints(above, corpus)
+    for plan in plans[-1:] if parent.final else plans:
+        if parent.final or plan.step == parent.step:
+            return checkpoint_folder(above.name, plan.name)
+    raise UntrainableRunError(run.name, (f"run '{above.name}' has no checkpoint at step {parent.step}",))

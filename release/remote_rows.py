@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 
 from open360.release.hub_target import HubTarget
 from open360.release.provenance import PlannedRead
 from open360.release.read_cache import ReadCache
-from open360.release.rows import BatchRows, ChunkReader, StepTable
+from open360.release.rows import BatchRows, ChunkFileError, ChunkReader, StepTable
 from open360.release.targets import Target
 from open360.schema.errors import IntegrityError
 from open360.schema.manifest import ChunkRecord, FileRecord
@@ -17,11 +18,11 @@ from open360.schema.manifest import ChunkRecord, FileRecord
 def read_step_table(target: Target, chunk: ChunkRecord) -> StepTable:
     """The step table of a chunk, compared with the manifest; from the cache when this digest was read before.
 
-    Raises IntegrityError, ChunkFileError.
+    Raises IntegrityError.
     """
     record = chunk.step_table
-    data = _verified(target, record)
-    table = StepTable.from_bytes(data, name=record.path)
+    with _as_damage(target, chunk):
+        table = StepTable.from_bytes(_verified(target, record), name=record.path)
     stated = (chunk.first_step, chunk.end_step, chunk.first_row, chunk.end_row)
     found = (table.first_step, table.end_step, table.entries[0].first_row, table.entries[-1].end_row)
     if found != stated:
@@ -32,12 +33,13 @@ def read_step_table(target: Target, chunk: ChunkRecord) -> StepTable:
 
 
 def read_batches(target: Target, chunk: ChunkRecord, table: StepTable, first: int, end: int) -> Iterator[BatchRows]:
-    """Batches `[first, end)` of a chunk, each verified. Raises IntegrityError, ChunkFileError."""
+    """Batches `[first, end)` of a chunk, each verified. Raises IntegrityError."""
     footer = _Footer(target, chunk, table.data_end)
-    reader = ChunkReader(chunk.name, table, chunk.file.bytes, footer.read_range)
-    for batch in reader.batches(first, end):
-        footer.keep()
-        yield batch
+    with _as_damage(target, chunk):
+        reader = ChunkReader(chunk.name, table, chunk.file.bytes, footer.read_range)
+        for batch in reader.batches(first, end):
+            footer.keep()
+            yield batch
 
 
 def planned_ranges(chunk: ChunkRecord, table: StepTable, first: int, end: int) -> list[PlannedRead]:
@@ -48,6 +50,17 @@ def planned_ranges(chunk: ChunkRecord, table: StepTable, first: int, end: int) -
         PlannedRead(path=chunk.file.path, begin=table.data_end, end=chunk.file.bytes),
         *(PlannedRead(path=chunk.file.path, begin=e.group_begin, end=e.group_end) for e in groups.values()),
     ]
+
+
+@contextlib.contextmanager
+def _as_damage(target: Target, chunk: ChunkRecord) -> Iterator[None]:
+    """A file that cannot be read is damage here: what was asked for lies inside of it by the manifest."""
+    try:
+        yield
+    except ChunkFileError as error:
+        raise IntegrityError(
+            f"{target.label}, {chunk.name}", "a chunk as its manifest describes it", error.problem, "pull again"
+        ) from error
 
 
 def _verified(target: Target, record: FileRecord) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from open360.release.plan import Plan, RevisionPlan
 from rich.table import Table
+
+from open360.release.plan import Plan, RevisionPlan
 
 MAX_ROWS = 60
 

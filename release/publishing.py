@@ -9,6 +9,7 @@ the other repositories; the tag of the primary one. Running again goes on where 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -268,27 +269,23 @@ def _published_already(release: _Release, settler: Settler, commit: str, to: str
             [f"{primary} has {release.tag} already, with other content"],
             "a version is never rewritten: raise 'version' in release.yaml, build, and publish that",
         )
-    placements = place(release.spec, release.manifest, to)
     named = revisions_of(manifest, primary, commit)
-    revisions = sorted({(file.repo, file.revision) for file in placements})
-
-    def look_again(at: tuple[Repo, str]) -> RemoteRevision:
-        wanted = [file for file in placements if (file.repo, file.revision) == at]
-        return look_at(hub, at[0], named[at], wanted, settler.read_local)
-
-    known = [at for at in revisions if at in named]
-    states = dict(zip(known, at_once(look_again, known), strict=True))
-    remote = {
-        repo: RemoteRepo(
-            first_commit="", tags={}, revisions={name: state for (r, name), state in states.items() if r == repo}
-        )
-        for repo, _ in known
-    }
+    wanted: dict[tuple[Repo, str], list[Placement]] = defaultdict(list)
+    for file in place(release.spec, release.manifest, to):
+        wanted[file.repo, file.revision].append(file)
+    known = sorted(at for at in wanted if at in named)
+    states = at_once(lambda at: look_at(hub, at[0], named[at], wanted[at], settler.read_local), known)
+    revisions: dict[Repo, dict[str, RemoteRevision]] = defaultdict(dict)
+    for (repo, revision), state in zip(known, states, strict=True):
+        revisions[repo][revision] = state
+    remote = {repo: RemoteRepo(first_commit="", revisions=found, tags={}) for repo, found in revisions.items()}
     plan = make_plan(release.spec, release.manifest, remote, to)
     missing = [f"{r.repo} at '{r.revision}': {f.path}" for r in plan.revisions for f in r.difference.upload]
     if missing:
         raise IntegrityError(
-            f"{primary} at {release.tag}", "every file of its manifest", f"none or others for {', '.join(missing[:5])}",
+            f"{primary} at {release.tag}",
+            "every file of its manifest",
+            f"none or others for {', '.join(missing[:5])}",
             "raise 'version' in release.yaml, build, and publish that",
-        )  # fmt: skip
+        )
     return PublishResult(plan=replace(plan, complete=True), manifest=manifest, changed=False)

@@ -17,6 +17,7 @@ from open360.release.hub import Hub, HubNotFoundError
 from open360.release.hub_objects import Refs, RemoteFile, Repo, git_id_of
 from open360.release.placement import Placement
 from open360.release.plan import RemoteListing, RemoteRepo, RemoteRevision
+from open360.schema.errors import IntegrityError
 
 CALLS_AT_A_TIME = 16
 MAX_SMALL_BYTES = 64 << 20
@@ -60,7 +61,10 @@ def look(hub: Hub, placements: Sequence[Placement], read_local: ReadLocal) -> Re
 
 
 def look_at(hub: Hub, repo: Repo, commit: str, wanted: Sequence[Placement], read_local: ReadLocal) -> RemoteRevision:
-    """One commit, with the digests of those small files filled in that are equal to the wanted ones."""
+    """One commit, with the digests of those small files filled in that are equal to the wanted ones.
+
+    Raises IntegrityError when a local file is not what the manifest says.
+    """
     return RemoteRevision(commit=commit, files=_with_digests(hub.tree(repo, commit), wanted, read_local))
 
 
@@ -80,6 +84,9 @@ def _with_digests(
         if remote is None or remote.sha256 is not None or remote.bytes != file.bytes or file.bytes > MAX_SMALL_BYTES:
             continue
         data = read_local(file)
-        if git_id_of(data) == remote.git_id and hashlib.sha256(data).hexdigest() == file.sha256:
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != file.sha256:
+            raise IntegrityError(file.source, f"sha256 {file.sha256}", digest, "build the release again: 'dvc repro'")
+        if git_id_of(data) == remote.git_id:
             found[file.path] = replace(remote, sha256=file.sha256)
     return found

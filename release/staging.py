@@ -63,6 +63,7 @@ def staged(out: Path, identity: str, needed: int) -> Iterator[Staging]:
         OutputError: another process is making the same folder.
         OSError: the disk is full (with how much was needed), or fails.
     """
+    out = Path(os.path.abspath(out))  # noqa: PTH100  a name is needed, also of '.' and 'x/..'
     place = out.parent / f".{out.name}.partial"
     with _locked(place, out):
         try:

@@ -153,6 +153,31 @@ def test_a_download_is_whole_and_goes_on_after_a_cut(shared: HubControl, head: s
     assert got.read_bytes() == BIG
 
 
+def test_a_download_that_breaks_off_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    data = BIG * 12
+    asked: list[str | None] = []
+
+    def behave(method: str, _path: str, span: str | None) -> Answer:
+        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
+        if method == "HEAD":
+            return Answer(headers=headers, body=data)
+        asked.append(span)
+        if span is None:
+            return Answer(headers=headers, body=data[: len(data) - 5_000], length=len(data))
+        begin = int(span.removeprefix("bytes=").rstrip("-"))
+        headers["Content-Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"
+        return Answer(status=206, headers=headers, body=data[begin:])
+
+    with lying_server(behave) as url:
+        client = Hub(url, "t", patience=QUICK)
+        digest = hashlib.sha256(data).hexdigest()
+        got = client.download(REPO, COMMIT, "f", tmp_path, size=len(data), sha256=digest)
+    assert got.read_bytes() == data
+    assert asked[0] is None
+    assert len(asked) == 2
+    assert int((asked[1] or "bytes=0-")[6:-1]) > len(data) // 3
+
+
 def test_a_download_of_another_size_or_digest_is_refused_before_it_begins(
     shared: HubControl, head: str, tmp_path: Path
 ) -> None:

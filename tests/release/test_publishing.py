@@ -19,7 +19,7 @@ from open360.release.hub import (
     HubRateLimitedError,
     HubUnavailableError,
 )
-from open360.release.hub_objects import Repo, Upload, git_id_of
+from open360.release.hub_objects import RemoteFile, Repo, Upload, git_id_of
 from open360.release.hub_patience import Patience
 from open360.release.hub_target import HubTarget, NotVisibleError
 from open360.release.local_hub import running_hub
@@ -56,7 +56,8 @@ def check_complete(folder: Path, hub: HubControl, *, commits: dict[str, int] | N
     local = load_manifest((folder / "manifest.json").read_bytes())
     target = open_target("lab/tiny", endpoint=hub.url)
     assert isinstance(target, HubTarget)
-    client, trees = hub.client(), {}
+    client = hub.client()
+    trees: dict[tuple[Repo, str], dict[str, RemoteFile]] = {}
     for record in local.all_files():
         repo, commit, path = target.locate(record.path)
         tree = trees.setdefault((repo, commit), client.tree(repo, commit))
@@ -221,6 +222,14 @@ def test_a_flipped_byte_is_found_as_it_is_sent_and_nothing_becomes_visible(
     assert not visible(hub)
 
 
+def test_a_small_file_that_changed_after_publishing_is_told_as_local(tiny: Path, hub: HubControl) -> None:
+    run(tiny, hub)
+    path = tiny / "runs/tiny/traces/ckpt_001.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    with pytest.raises(IntegrityError, match=r"traces/ckpt_001\.jsonl.*dvc repro"):
+        run(tiny, hub)
+
+
 def test_other_content_under_an_existing_version_is_refused(tiny: Path, hub: HubControl) -> None:
     run(tiny, hub)
     (tiny / "constraints.txt").write_text("numpy==2.4.7\n")
@@ -280,6 +289,46 @@ def test_a_later_version_appends_commits_where_something_changed_and_the_older_o
     newest = open_target("lab/tiny", endpoint=hub.url).listing()
     assert "runs/tiny/checkpoints/ckpt_001/notes.json" not in newest
     assert "corpora/words/extra.json" not in newest
+
+
+# A tree of runs
+
+
+def add_child_run(folder: Path, hub: str = "{model: open360/chat, data: open360/chat-data}") -> None:
+    """Give the release a second run that starts from the first, with data and repositories of its own."""
+    text = (folder / "release.yaml").read_text()
+    begin, end = text.index("  - name: tiny\n    objective"), text.index("evaluations:")
+    child = text[begin:end].replace("name: tiny", "name: chat").replace("runs/tiny/", "runs/chat/")
+    child = child.replace("{model: open360/tiny, data: open360/tiny-data}", hub)
+    child = child.replace("    objective: pretrain\n", "    objective: pretrain\n    parent: {run: tiny, step: 6}\n")
+    (folder / "release.yaml").write_text(text[:end] + child + text[end:])
+    shutil.copytree(folder / "runs/tiny", folder / "runs/chat")
+    write_manifest(folder)
+
+
+def test_every_run_of_a_tree_is_published_in_repositories_of_its_own(tiny: Path, hub: HubControl) -> None:
+    add_child_run(tiny)
+    assert run(tiny, hub).changed
+    client, local = hub.client(), load_manifest((tiny / "manifest.json").read_bytes())
+    target = open_target("lab/tiny", endpoint=hub.url)
+    assert set(target.listing()) >= {record.path for record in local.all_files()}
+    for record in local.all_files():
+        assert target.read(record.path, record.bytes) == (tiny / record.path).read_bytes(), record.path
+    repos = [MODEL, DATA, Repo(id="lab/chat", type="model"), Repo(id="lab/chat-data", type="dataset")]
+    assert all("v1.0.0" in client.refs(repo).tags for repo in repos)
+    card = client.read(repos[2], client.commit_of(repos[2], "main"), "README.md", 1 << 20)
+    assert b'base_model: "lab/tiny"' in card
+    assert not any(path.startswith("corpora/") for path in client.tree(repos[3], client.commit_of(repos[3], "main")))
+    hub.count_from_now()
+    assert not run(tiny, hub).changed
+    assert hub.writes() == 0
+
+
+def test_two_runs_that_would_write_over_each_other_are_refused(tiny: Path, hub: HubControl) -> None:
+    add_child_run(tiny, "{model: open360/tiny, data: open360/tiny-data}")
+    with pytest.raises(PublishRefusedError, match="two files want to be"):
+        run(tiny, hub)
+    assert hub.writes() == 0
 
 
 # Failures on the way
@@ -416,12 +465,12 @@ def test_a_publication_that_lost_a_file_is_told(tiny: Path, tmp_path: Path) -> N
 # Death on the way
 
 
-POINTS = [
+POINTS = [  # in the order in which a publisher comes to them
     "/repos/create",
+    "datasets/lab/tiny-data/commit/main",
     "/branch/ckpt_001",
     "/preupload/ckpt_001",
     "/commit/ckpt_001",
-    "datasets/lab/tiny-data/commit/main",
     "models/lab/tiny/commit/main",
     "datasets/lab/tiny-data/tag/",
     "models/lab/tiny/tag/",

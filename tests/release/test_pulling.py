@@ -283,6 +283,15 @@ def test_nothing_is_left_beside_a_finished_pull(target: HubTarget, tmp_path: Pat
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["out"]
 
 
+def test_an_output_may_be_named_by_any_path(target: HubTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("out", "../beside", "deep/er/out", "x/../y"):
+        pull_documents(target, Path(name))
+    found = {p.parent.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("provenance.json")}
+    assert found == {"here/out", "beside", "here/deep/er/out", "here/y"}
+
+
 class FullDisk(FolderTarget):
     """A folder whose third download meets a full disk."""
 
@@ -307,7 +316,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(
     target: HubTarget, published: PublishedRelease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert target.manifest
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
     published.hub.count_from_now()
     with pytest.raises(OSError, match="the disk is full"):
         pull_weights(target, "ckpt_001", tmp_path / "outputs" / "out")

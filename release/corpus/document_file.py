@@ -19,7 +19,7 @@ from open360.schema.atomic import replacing_file
 from open360.schema.errors import Open360Error
 
 FRAME_BYTES = 1 << 20
-MAX_DOCUMENT_BYTES = 16 << 20  # of UTF-8; keeps the memory of every stage bounded
+MAX_DOCUMENT_BYTES = 16 << 20  # of UTF-8; the largest document decides the memory of every stage
 MAX_LINE_BYTES = 7 * MAX_DOCUMENT_BYTES  # a control character takes six bytes in JSON
 LEVEL = 9
 PIECE_BYTES = 1 << 10  # a hostile frame can unpack to 30,000 times its size

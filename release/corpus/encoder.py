@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +40,8 @@ PROBES = (
     "=" * 300 + " " * 300 + "a" * 300 + "\n" * 30,
 )  # fmt: skip
 MAX_SAMPLE_CHARS = 1 << 16
+LONG_CHARS = 1 << 20
+_ONE_LONG_TEXT = threading.Lock()
 _ALL_BYTES = {bytes([byte]): byte for byte in range(256)}
 _CLASS = re.compile(r"\\[pP]\{\^?\w+\}|\\[pP]\w|\\[sSdDwW]")
 _PLAIN_BPE = {
@@ -115,7 +118,15 @@ class Encoder:
 
 
 def _encode_reference(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
-    encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False) if texts else []
+    if any(len(text) > LONG_CHARS for text in texts):
+        # It needs some 150 times the size of a text, so long ones come one by one.
+        with _ONE_LONG_TEXT:
+            return [_encode_at_once(tokenizer, [text])[0] for text in texts]
+    return _encode_at_once(tokenizer, texts) if texts else []
+
+
+def _encode_at_once(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
+    encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
     return [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
 
 

@@ -251,7 +251,7 @@ def _in_order(
     with ThreadPoolExecutor(workers) as pool:
         for batch in batches:
             waiting.append(pool.submit(work, batch))
-            if len(waiting) > 2 * workers:
+            if len(waiting) > workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -78,10 +78,13 @@ def serve(
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=512)
+        listener = socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
         message = f"cannot listen on {host} port {port}: {error.strerror}; choose another --port, or 0 for a free one"
         raise ServerError(message) from error
+    # Without it an answer waits for the reader's delayed acknowledgement: 44 ms a request on a kept connection.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 @contextlib.contextmanager

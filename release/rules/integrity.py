@@ -9,7 +9,7 @@ from open360.release.findings import EvidenceLevel, Finding, Location
 from open360.release.rules.rule import BOTH, CannotCheckError, Rule
 from open360.release.view import ReleaseView
 from open360.schema.layout import checkpoint_folder, chunk_path, step_table_path, trace_path
-from open360.schema.manifest import FileRecord
+from open360.schema.manifest import CheckpointRecord, FileRecord
 
 MISSING_FILE, UNSAFE_PATH = "INT001", "INT005"
 MANAGED_FOLDERS = ("chunks", "steps", "checkpoints", "traces", "evaluations")
@@ -250,7 +250,14 @@ class AlteredFile(Rule):
         """One finding for each file of another digest."""
         records = release.manifest.all_files()
         found = self._digests(release, records)
+        told: set[str] = set()
+        for checkpoint, other in self._exchanged(release, found):
+            told |= {f"{checkpoint.folder}/{record.path}" for record in checkpoint.files}
+            message = f"it holds the files of checkpoint '{other.name}'"
+            yield self.finding(checkpoint.folder, checkpoint.name, message, "put each checkpoint back into its folder")
         for record in records:
+            if record.path in told:
+                continue
             sha256 = found.get(record.path)
             listed = release.listing.get(record.path)
             if listed is not None and listed.bytes != record.bytes:
@@ -261,6 +268,20 @@ class AlteredFile(Rule):
             elif sha256 is None and record.path in release.unreadable:
                 message = f"cannot be read: {release.unreadable[record.path]}"
                 yield self.finding(record.path, record.path, message, "make it readable, or fetch it again")
+
+    def _exchanged(
+        self, release: ReleaseView, found: dict[str, str]
+    ) -> Iterator[tuple[CheckpointRecord, CheckpointRecord]]:
+        """Checkpoints whose files are all those of another one."""
+        for run in release.manifest.runs:
+            by_files = {tuple(sorted((f.path, f.sha256) for f in c.files)): c for c in run.checkpoints}
+            for checkpoint in run.checkpoints:
+                there = tuple(
+                    sorted((f.path, found.get(f"{checkpoint.folder}/{f.path}", "")) for f in checkpoint.files)
+                )
+                other = by_files.get(there)
+                if other is not None and other.files != checkpoint.files:
+                    yield checkpoint, other
 
     def _digests(self, release: ReleaseView, records: list[FileRecord]) -> dict[str, str]:
         if release.level.includes(EvidenceLevel.HASHED):

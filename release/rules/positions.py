@@ -72,7 +72,8 @@ class WrongParent(Rule):
 
     ## What it does
     Compares the digest of the parent's weights and of the rows in `training_state/position.json` with the parent and
-    the chunk in the manifest.
+    the chunk in the manifest. The first checkpoint of a run that starts from another run holds the weights of the
+    checkpoint that the spec names.
 
     ## Why is this bad?
     The segment cannot be repeated: starting from the published parent with the published rows gives something else.
@@ -101,6 +102,27 @@ class WrongParent(Rule):
                     message = f"{field} is {found}, but '{name}' has {known[name]}"
                     fix = "train this segment again: 'dvc repro'"
                     yield self.finding(path, checkpoint.name, message, fix)
+        for run, record, above, parent in _starts(release):
+            first = record.checkpoints[0]
+            if first.step == 0 and first.tensors.weights != parent.tensors.weights:
+                message = (
+                    f"its weights are not those of '{parent.name}' of run '{above.name}', where run '{run}' starts"
+                )
+                fix = "train the run again from its parent, or declare the parent that it started from"
+                yield self.finding(release.place_of(record, first, "tensors"), first.name, message, fix)
+
+
+def _starts(release: ReleaseView) -> Iterator[tuple[str, RunRecord, RunRecord, CheckpointRecord]]:
+    """`(run, its record, record of the parent run, the checkpoint it starts from)`, as far as they are here."""
+    records = {record.name: record for record in release.manifest.runs}
+    for run, record in release.built_runs():
+        parent = run.parent
+        above = records.get(parent.run) if parent is not None and parent.release is None else None
+        if parent is None or above is None or not record.checkpoints:
+            continue
+        for checkpoint in above.checkpoints[-1:] if parent.final else above.checkpoints:
+            if parent.final or checkpoint.name == parent.checkpoint or checkpoint.step == parent.step:
+                yield run.name, record, above, checkpoint
 
 
 class ConfigDiffers(Rule):

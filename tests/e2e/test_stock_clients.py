@@ -6,12 +6,14 @@ import json
 import sys
 from pathlib import Path
 
-from tests.e2e.conftest import PublishedRelease, must
+from tests.e2e.conftest import PublishedRelease, must, run
 
 
 def _python(code: str, release: PublishedRelease, tmp_path: Path) -> str:
     environment = {**release.environment, "HF_HOME": str(tmp_path / "hf")}
-    return must(sys.executable, "-P", "-c", code, cwd=tmp_path, env=environment).strip().splitlines()[-1]
+    done = run(sys.executable, "-P", "-c", code, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]
 
 
 def test_from_pretrained_loads_a_checkpoint_by_its_revision(published: PublishedRelease, tmp_path: Path) -> None:

@@ -175,20 +175,19 @@ def _trace(folder: Path, what: dict[str, str]) -> None:
 
 
 def _positions(folder: Path, _what: str) -> None:
-    digests: dict[str, str] = {}
-    for file in sorted(
-        folder.glob("runs/*/checkpoints/*/training_state/position.json"),
-        key=lambda path: json.loads(path.read_bytes())["step"],
-    ):
-        position = json.loads(file.read_bytes())
+    digests: dict[tuple[str, str | None], str] = {}
+    files = {
+        file: json.loads(file.read_bytes()) for file in folder.glob("runs/*/checkpoints/*/training_state/position.json")
+    }
+    for file, position in sorted(files.items(), key=lambda item: (item[1]["run"], item[1]["step"])):
         weights = hash_tensor_file(file.parent.parent / "model.safetensors")[1]
         optimizer = hash_tensor_file(file.parent / "optimizer.safetensors")[1]
         position["tensors"] |= {"weights": weights, "optimizer": optimizer}
-        position["parent_sha256"] = digests.get(position["parent"])
+        position["parent_sha256"] = digests.get((position["run"], position["parent"]))
         if position["chunk"] is not None:
-            packing = json.loads((folder / f"runs/{RUN}/packing.json").read_bytes())
+            packing = json.loads((folder / f"runs/{position['run']}/packing.json").read_bytes())
             position["rows_sha256"] = packing["chunks"][position["chunk"]]["rows_sha256"]
-        digests[position["checkpoint"]] = weights
+        digests[position["run"], position["checkpoint"]] = weights
         file.write_bytes(canonical_json(position))
 
 

@@ -50,7 +50,11 @@ class SpecIncomplete(Rule):
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each thing that is left out."""
+        seen: set[tuple[str, str]] = set()
         for gap in _gaps(release):
+            if (gap.pointer, gap.missing) in seen:
+                continue  # told of another variant of the same run
+            seen.add((gap.pointer, gap.missing))
             message = f"{gap.missing} is not declared"
             yield self.finding(release.place(gap.pointer), gap.subject, message, gap.fix)
 

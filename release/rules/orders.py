@@ -79,9 +79,11 @@ class OrderUnknown(Rule):
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each run whose order cannot be resolved to rows."""
+        seen: set[tuple[str, str]] = set()
         for run in release.spec.all_runs():
             problem = _problem_of(run)
-            if problem is not None:
+            if problem is not None and (release.run_pointer(run.name), problem) not in seen:
+                seen.add((release.run_pointer(run.name), problem))
                 place = release.place(f"{release.run_pointer(run.name)}/order")
                 fix = "publish the rows in trained order, or the order as a file with its sha256"
                 yield self.finding(place, run.name, f"which rows a step of run '{run.name}' saw {problem}", fix)

@@ -96,17 +96,17 @@ class WrongParent(Rule):
             weights = {other.name: other.tensors.weights for other in run.checkpoints}
             rows = {chunk.name: chunk.rows_sha256 for chunk in run.chunks}
             facts = [("parent_sha256", checkpoint.parent, weights), ("rows_sha256", checkpoint.chunk, rows)]
-            for field, name, known in facts:
+            for field, origin, known in facts:
                 found = position.get(field)
-                if name in known and found != known[name]:
-                    message = f"{field} is {found}, but '{name}' has {known[name]}"
+                if origin in known and found != known[origin]:
+                    message = f"{field} is {found}, but '{origin}' has {known[origin]}"
                     fix = "train this segment again: 'dvc repro'"
                     yield self.finding(path, checkpoint.name, message, fix)
-        for run, record, above, parent in _starts(release):
+        for name, record, above, parent in _starts(release):
             first = record.checkpoints[0]
             if first.step == 0 and first.tensors.weights != parent.tensors.weights:
                 message = (
-                    f"its weights are not those of '{parent.name}' of run '{above.name}', where run '{run}' starts"
+                    f"its weights are not those of '{parent.name}' of run '{above.name}', where run '{name}' starts"
                 )
                 fix = "train the run again from its parent, or declare the parent that it started from"
                 yield self.finding(release.place_of(record, first, "tensors"), first.name, message, fix)

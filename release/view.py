@@ -59,9 +59,14 @@ class ReleaseView(Declarations):
         return False
 
     @cached_property
+    def files(self) -> list[FileRecord]:
+        """Every file that the manifest names, by its path in the release."""
+        return self.manifest.all_files()
+
+    @cached_property
     def present(self) -> list[str]:
         """Paths that the manifest names and the target shows."""
-        found = sorted(set(self.listing) & {record.path for record in self.manifest.all_files()})
+        found = sorted(set(self.listing) & {record.path for record in self.files})
         self.counts["listed_files"] = len(found)
         return found
 
@@ -115,7 +120,7 @@ class ReleaseView(Declarations):
 
     @cached_property
     def _records(self) -> dict[str, FileRecord]:
-        return {record.path: record for record in self.manifest.all_files()}
+        return {record.path: record for record in self.files}
 
     def weight_paths(self, checkpoint: CheckpointRecord) -> list[str]:
         """Paths of the files that hold the weights of a checkpoint."""

@@ -42,7 +42,7 @@ class UnsafePath(Rule):
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each path."""
         seen: dict[str, str] = {}
-        for record in release.manifest.all_files():
+        for record in release.files:
             problem = self._problem_of(release, record.path)
             other = seen.setdefault(_folded(record.path), record.path)
             if problem is None and other != record.path:
@@ -143,7 +143,7 @@ class MissingFile(Rule):
                     told |= paths
                     message = f"the whole checkpoint is missing: expected {len(paths)} files, found none"
                     yield self.finding(checkpoint.folder, checkpoint.name, message, fix)
-        for record in release.manifest.all_files():
+        for record in release.files:
             if record.path not in present and record.path not in told:
                 message = f"expected a file of {record.bytes} bytes, found none"
                 yield self.finding(record.path, record.path, message, fix)
@@ -177,7 +177,7 @@ class ExtraFile(Rule):
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each file that nobody knows."""
-        known = {record.path for record in release.manifest.all_files()}
+        known = {record.path for record in release.files}
         for path in release.listing:
             parts = path.split("/")
             managed = parts[0] == "runs" and len(parts) > 3 and parts[2] in MANAGED_FOLDERS
@@ -213,7 +213,7 @@ class WrongSize(Rule):
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each file of another size."""
-        for record in release.manifest.all_files():
+        for record in release.files:
             listed = release.listing.get(record.path)
             if listed is not None and listed.bytes != record.bytes:
                 message = f"expected {record.bytes} bytes, found {listed.bytes}"
@@ -248,7 +248,7 @@ class AlteredFile(Rule):
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each file of another digest."""
-        records = release.manifest.all_files()
+        records = release.files
         found = self._digests(release, records)
         told: set[str] = set()
         for checkpoint, other in self._exchanged(release, found):

@@ -73,10 +73,8 @@ class ReleaseView(Declarations):
     @cached_property
     def digests(self) -> dict[str, FileDigest]:
         """Digests of the bytes of every file that the manifest names and the target has."""
-        wanted = sorted(set(self.listing) & {record.path for record in self.manifest.all_files()})
-        found = dict(
-            self._local_digests(wanted) if isinstance(self.target, FolderTarget) else self._far_digests(wanted)
-        )
+        here = isinstance(self.target, FolderTarget)
+        found = dict(self._local_digests(self.present) if here else self._far_digests(self.present))
         self.counts["hashed_files"] = len(found)
         self.counts["hashed_bytes"] = sum(digest.bytes for digest in found.values())
         return found

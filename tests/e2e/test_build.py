@@ -25,7 +25,8 @@ def test_a_lost_workspace_is_restored_from_the_cache_without_running(built: Path
     lock = (built / "dvc.lock").read_bytes()
     shutil.rmtree(built / "runs")
     shutil.rmtree(built / "corpora")
-    assert "Running stage" not in must("dvc", "repro", "--pull", cwd=built) or (built / "dvc.lock").read_bytes() == lock
+    assert "Running stage" not in must("dvc", "repro", cwd=built)
+    assert (built / "dvc.lock").read_bytes() == lock
     must("open360", "validate", ".", cwd=built)
 
 

@@ -119,7 +119,7 @@ def main(root: Path) -> None:
         at_hub = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "rehearsal"}
         run_command(["open360", "publish", ".", "--to", organisation], at_hub)
         target = f"{organisation}/{spec.name}"
-        pulled = root / HUB_FOLDER / "pulled"
+        pulled = Path(HUB_FOLDER, "pulled")
         run_command(
             ["open360", "pull", target, "--checkpoint", PULLED, "--what", "data", "--force", "-o", str(pulled)], at_hub
         )

@@ -15,7 +15,7 @@ from open360.schema.errors import Open360Error
 from open360.schema.names import MAX_PATH_CHARS
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,60}$")
-IGNORED = "/corpora/\n/runs/*/chunks\n/runs/*/steps\n/runs/*/packing.json\n/runs/*/checkpoints\n/records/\n/.scratch/\n"
+IGNORED = "/corpora/\n/runs/*/chunks\n/runs/*/steps\n/runs/*/packing.json\n/runs/*/checkpoints\n/runs/*/traces\n/records/\n/.scratch/\n"
 
 
 class StarterError(Open360Error):

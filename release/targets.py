@@ -16,7 +16,7 @@ from typing import Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
-from open360.schema.errors import Open360Error, SpecError
+from open360.schema.errors import Open360Error, SpecError, UnsupportedVersionError
 from open360.schema.layout import CODE_FILE, MANIFEST_FILE, REPORT_FILE, SEGMENTS_FILE, SPEC_FILE
 from open360.schema.manifest import MAX_MANIFEST_BYTES, FileRecord
 from open360.schema.names import RelPath
@@ -206,7 +206,7 @@ class FolderTarget:
         try:
             data = self.manifest_bytes()
             return [record.path for record in load_manifest(data).all_files()] if data is not None else []
-        except (SpecError, TargetError):
+        except (SpecError, TargetError, UnsupportedVersionError):
             return []  # an unreadable manifest is a finding of the validator, not of the listing
 
     def _walk(self) -> Iterator[str]:

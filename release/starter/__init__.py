@@ -15,7 +15,8 @@ from open360.schema.errors import Open360Error
 from open360.schema.names import MAX_PATH_CHARS
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,60}$")
-IGNORED = "/corpora/\n/runs/*/chunks\n/runs/*/steps\n/runs/*/packing.json\n/runs/*/checkpoints\n/runs/*/traces\n/records/\n/.scratch/\n"
+BUILT = ("chunks", "steps", "packing.json", "checkpoints", "traces")
+IGNORED = "".join(["/corpora/\n", *(f"/runs/*/{name}\n" for name in BUILT), "/records/\n", "/.scratch/\n"])
 
 
 class StarterError(Open360Error):

@@ -39,7 +39,7 @@ PROBES = (
     "\u00a0\u2003\u2028\u3000\u200b\ufeff\x00\x1f\x7f\x85", "__init__ == '=-'*3 <|endoftext|> <s> </s> [INST]",
     "=" * 300 + " " * 300 + "a" * 300 + "\n" * 30,
 )  # fmt: skip
-MAX_SAMPLE_CHARS = 1 << 16
+MAX_SAMPLE_CHARS = 1 << 14
 LONG_CHARS = 1 << 20
 _ONE_LONG_TEXT = threading.Lock()
 _ALL_BYTES = {bytes([byte]): byte for byte in range(256)}
@@ -155,7 +155,8 @@ class _Twin:
             if not characters.isdisjoint(self._disputed):
                 return None
         try:
-            return np.asarray(self._encoding.encode_to_numpy(text, disallowed_special=()), dtype=np.uint32)
+            # Faster than `encode_to_numpy`, which looks for special tokens although there are none.
+            return np.array(self._encoding.encode_ordinary(text), dtype=np.uint32)
         except ValueError:  # its regular expression ran out of stack, as on a million spaces
             return None
 

@@ -1,7 +1,7 @@
 """Sorts documents into training order on disk, so that memory does not grow with the corpus.
 
 Each document copy is a fixed-size record with its sort key and where its ids and its name lie in two scratch files.
-Records are spread over 256 files by the first byte of the key; the files are then sorted one by one.
+Records of a large corpus are spread over 256 files by the first byte of the key; the files are then sorted one by one.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class OrderFile:
         self._names = (folder / "names").open("w+b")
         self._ids_end = self._names_end = 0
         self._waiting: list[tuple[bytes, bytes, int, int, int, int, int]] = []
+        self._spilled = False
 
     def add(self, source: int, name: str, document_sha256: str, ids: NDArray[Any], epochs: int) -> None:
         """Add a document with its ids (separator included), once for each epoch."""
@@ -74,6 +75,7 @@ class OrderFile:
             self._spill()
 
     def _spill(self) -> None:
+        self._spilled = True
         records = np.array(self._waiting, dtype=_RECORD)
         self._waiting = []
         first = np.frombuffer(records["key"].tobytes(), dtype=np.uint8)[::32]
@@ -89,13 +91,10 @@ class OrderFile:
 
     def ordered(self) -> Iterator[OrderedDocument]:
         """All copies in training order: by key, and by name where two documents are equal."""
-        if self._waiting:
-            self._spill()
         self._ids.flush()
         self._names.flush()
         itemsize = self._dtype.itemsize
-        for path in sorted(self._folder.glob("records_*")):
-            records = np.fromfile(path, dtype=_RECORD)
+        for records in self._buckets():
             for index in np.lexsort((records["tie"], records["key"])):
                 record = records[index]
                 ids_bytes = int(record["ids_length"]) * itemsize
@@ -104,6 +103,15 @@ class OrderFile:
                 yield OrderedDocument(
                     source=int(record["source"]), id=name.decode(), ids=np.frombuffer(ids, dtype=self._dtype)
                 )
+
+    def _buckets(self) -> Iterator[NDArray[Any]]:
+        """Records in pieces whose keys do not overlap, by key; one piece while they still fit into memory."""
+        if not self._spilled:
+            yield np.array(self._waiting, dtype=_RECORD)
+            return
+        self._spill()
+        for path in sorted(self._folder.glob("records_*")):
+            yield np.fromfile(path, dtype=_RECORD)
 
     def close(self) -> None:
         """Close the scratch files."""

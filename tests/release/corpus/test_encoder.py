@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open360.release.corpus.encoder import Encoder, EngineMismatchError
+from open360.release.corpus.encoder import SHORT_CHARS, Encoder, EngineMismatchError
 from tests.release.corpus.conftest import Packed, some_texts
 
 LLAMA_PATTERN = (
@@ -118,3 +118,14 @@ def test_the_sample_of_a_batch_finds_an_engine_that_differs(tokenizer_folder: Pa
     twin.encode = lambda text: encode(text.upper())
     with pytest.raises(EngineMismatchError, match="disagree on the text 'alpha"):
         fast.encode_batch(["alpha beta", "x"])
+
+
+@pytest.mark.parametrize("piece", [" ", "\n", "a", "'", "1", "\u00e9", "\t ", "=", "\u3000", " '"])
+def test_the_longest_text_of_the_quick_way_is_encoded_whatever_repeats_in_it(
+    piece: str, tokenizer_folder: Path
+) -> None:
+    text = (piece * SHORT_CHARS)[:SHORT_CHARS]
+    encoder = Encoder(tokenizer_folder)
+    assert encoder.engine == "tiktoken"
+    (ids,), (expected,) = encoder.encode_batch([text]), Encoder(tokenizer_folder, "tokenizers").encode_batch([text])
+    assert ids.tolist() == expected.tolist()

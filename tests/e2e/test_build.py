@@ -6,8 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from open360.release.corpus.chunk_file import Batch, Group, write_chunk
 from tests.e2e.conftest import must, run
 
 
@@ -54,6 +57,22 @@ def test_a_longer_run_trains_only_its_new_segment(built: Path) -> None:
     output = must("dvc", "repro", cwd=built)
     ran = [line for line in output.splitlines() if line.startswith("Running stage 'train@")]
     assert ran == ["Running stage 'train@ckpt_003':"]
+
+
+@pytest.mark.long
+def test_changing_a_later_chunk_trains_only_from_there(built: Path) -> None:
+    chunk = built / "runs/tiny-lm/chunks/chunk_001.parquet"
+    table = pq.read_table(chunk)
+    other = table["token_ids"].combine_chunks()[::-1]
+    table = table.set_column(2, table.schema.field(2), pa.array(other.to_pylist(), table.schema.field(2).type))
+    batches = [Batch(step=step, first_row=2 * step, end_row=2 * step + 2) for step in range(8, 16)]
+    for path in (chunk, built / "runs/tiny-lm/steps/chunk_001.parquet"):
+        path.unlink()
+    write_chunk(chunk, built / "runs/tiny-lm/steps/chunk_001.parquet", [Group(batches=batches, table=table)], "uint16")
+    must("dvc", "commit", "--force", "pack@tiny-lm", cwd=built)
+    output = must("dvc", "repro", "train@ckpt_002", cwd=built)
+    ran = [line for line in output.splitlines() if line.startswith("Running stage")]
+    assert ran == ["Running stage 'train@ckpt_001':", "Running stage 'train@ckpt_002':"]
 
 
 @pytest.mark.long

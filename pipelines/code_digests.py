@@ -16,7 +16,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from open360.schema.errors import Open360Error
+from open360.schema.errors import IntegrityError, Open360Error
 from open360.schema.serialization import canonical_json
 
 STAGES = (
@@ -48,6 +48,8 @@ class StaleCodeError(Open360Error):
 
 def _tree(node: object) -> object:
     """A syntax tree as plain data, the same for every Python version: empty fields and docstrings are left out."""
+    if isinstance(node, ast.Constant):
+        return ["Constant", type(node.value).__name__, repr(node.value)]
     if isinstance(node, ast.AST):
         fields = {}
         for name, value in ast.iter_fields(node):
@@ -129,15 +131,34 @@ def _normal(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
+def check_environment(stage: str, lock: str) -> None:
+    """Raise IntegrityError when a library that the stage imports is not installed as `lock` pins it."""
+    pins = _pins(lock)
+    for name in _libraries(_closure(f"open360.pipelines.{stage}_stage")[1]):
+        if name in pins:
+            found = importlib.metadata.version(name).split("+")[0]
+            if found != pins[name]:
+                raise IntegrityError(
+                    f"the environment, {name}",
+                    f"{pins[name]} as the lock pins it",
+                    found,
+                    "install what the lock pins, or correct the lock and run 'python -P -m open360.pipelines.plan'",
+                )
+
+
+def _libraries(imported: set[str]) -> list[str]:
+    """Distributions of imported top-level packages."""
+    distributions = importlib.metadata.packages_distributions()
+    return sorted({_normal(d) for package in imported for d in distributions.get(package, [package])})
+
+
 def code_digests(lock: str) -> dict[str, str]:
     """`{stage: sha256}` of the code as it is, with the versions that `lock` (a constraints file's text) pins."""
     pins = _pins(lock)
-    distributions = importlib.metadata.packages_distributions()
     digests = {}
     for stage in STAGES:
         modules, libraries = _closure(f"open360.pipelines.{stage}_stage")
-        names = sorted({_normal(d) for library in libraries for d in distributions.get(library, [library])})
-        versions = {name: pins.get(name, "unpinned") for name in names}
+        versions = {name: pins.get(name, "unpinned") for name in _libraries(libraries)}
         content = canonical_json({"modules": modules, "libraries": versions})
         digests[stage] = hashlib.sha256(content).hexdigest()
     return digests

@@ -8,21 +8,24 @@ to run when they are stale.
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import sys
 from pathlib import Path
 from typing import Any
 
-from open360.pipelines.code_digests import StaleCodeError, code_digests
+from open360.pipelines.code_digests import StaleCodeError, check_environment, code_digests
 from open360.schema.atomic import write_bytes
 from open360.schema.corpus import Corpus
-from open360.schema.errors import IntegrityError, Open360Error
-from open360.schema.layout import CODE_FILE, SEGMENTS_FILE, SPEC_FILE, chunk_name, corpus_folder
+from open360.schema.errors import IntegrityError, Open360Error, SpecError
+from open360.schema.layout import CODE_FILE, SEGMENTS_FILE, SPEC_FILE, chunk_name, corpus_folder, run_folder
 from open360.schema.run import Run
 from open360.schema.schedule import checkpoints, segments
 from open360.schema.serialization import canonical_json, load_spec, parse_json
 from open360.schema.spec import ReleaseSpec
 from open360.trainer.recipe import parent_folder
 from open360.trainer.slices import slice_digest
+
+NOTHING_LOCAL = ".dvcignore"
 
 
 def _digest(value: Any) -> str:
@@ -36,6 +39,7 @@ def _corpus_slices(corpus: Corpus) -> dict[str, str]:
     taken = (*origin, "include", "exclude", "license")
     sources = plain.get("sources", [])
     return {
+        "watch": _local_folder(corpus),
         "sources": _digest([{key: s[key] for key in origin if key in s} for s in sources]),
         "documents": _digest(
             [
@@ -84,12 +88,33 @@ def _add_run(table: dict[str, Any], spec: ReleaseSpec, run: Run, names: list[str
             "training": slice_digest(spec, run, segment.end_step),
             "steps": [segment.first_step, segment.end_step],
         }
+    evaluation = _evaluation_slice(run, corpus)
     for plan in checkpoints(run, corpus):
         table["checkpoints"][_key(names, run.name, plan.name)] = {
             "run": run.name,
             "corpus": corpus.name,
             "checkpoint": plan.name,
+            "evaluation": evaluation,
         }
+
+
+def _local_folder(corpus: Corpus) -> str:
+    """The folder with all local sources of a corpus, for DVC to watch; `.dvcignore`, which is always there, if none."""
+    paths = [source.local for source in corpus.sources if source.local is not None]
+    folder = posixpath.commonpath(paths) if paths else NOTHING_LOCAL
+    if not folder:
+        raise Open360Error(
+            f"{SPEC_FILE}: the local sources of corpus '{corpus.name}' ({', '.join(paths)}) have no folder in common; "
+            "move them into one, so that DVC can watch it"
+        )
+    return folder
+
+
+def _evaluation_slice(run: Run, corpus: Corpus) -> str:
+    """Digest of what an evaluation reads of the spec besides the checkpoint and the documents."""
+    plain = corpus.model_dump(mode="json", exclude_defaults=True)
+    domains = [(source.name, source.domain) for source in corpus.sources]
+    return _digest([domains, plain.get("row"), plain.get("tokenizer"), run.seq_len, run.determinism])
 
 
 def _key(names: list[str], run: str, checkpoint: str) -> str:
@@ -115,6 +140,7 @@ def check_fresh(spec: ReleaseSpec, root: Path, stage: str) -> None:
             "another one",
             "run 'python -P -m open360.pipelines.plan', then 'dvc repro' again",
         )
+    check_environment(stage, lock_text(spec, root))
     written = parse_json((root / CODE_FILE).read_bytes(), CODE_FILE)
     if written.get(stage) != code_digests(lock_text(spec, root))[stage]:
         raise StaleCodeError(CODE_FILE, [stage])
@@ -125,8 +151,27 @@ def main(root: Path) -> None:
     spec = load_spec((root / SPEC_FILE).read_bytes(), SPEC_FILE)
     write_bytes(root / SEGMENTS_FILE, canonical_json(segments_table(spec)))
     write_bytes(root / CODE_FILE, canonical_json(code_digests(lock_text(spec, root))))
+    for path in left_over(spec, root):
+        sys.stderr.write(f"left over from an earlier spec: {path}; remove it with 'rm -r {path}'\n")
     sys.stderr.write(f"wrote {SEGMENTS_FILE} and {CODE_FILE}; next: dvc repro\n")
 
 
+def left_over(spec: ReleaseSpec, root: Path) -> list[str]:
+    """Outputs in the folders of runs that belong to no checkpoint of the spec any more."""
+    found: list[str] = []
+    for run in spec.all_runs():
+        names = {plan.name for plan in checkpoints(run, spec.corpus_of(run))}
+        for part in ("checkpoints", "traces", "evaluations"):
+            paths = (root / run_folder(run.name) / part).glob("[!.]*")
+            strange = [path for path in paths if path.name.split(".json")[0] not in names]
+            found += sorted(path.relative_to(root).as_posix() for path in strange)
+    return found
+
+
 if __name__ == "__main__":
-    main(Path.cwd())
+    try:
+        main(Path.cwd())
+    except SpecError as error:
+        sys.exit(f"{error}")
+    except (Open360Error, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -71,6 +71,7 @@ def publish(
     to: str | None = None,
     dry_run: bool = False,
     private: bool = False,
+    delete: bool = True,
     report_errors: int = 0,
     progress: Progress | None = None,
     patience: Patience = PATIENCE,
@@ -81,6 +82,7 @@ def publish(
         to: namespace that replaces that of every repository.
         dry_run: make the plan, and change nothing.
         private: make new repositories private.
+        delete: delete files in the repositories that are no part of the release; False: refuse when there are any.
         report_errors: number of errors that a validation of this folder has found; any refuses the publication.
         progress: called with (bytes done, bytes in all, what is going on).
         patience: tries of a write, and the longest wait in all for one branch when there were too many commits.
@@ -108,6 +110,11 @@ def publish(
     plan = make_plan(release.spec, release.manifest, remote, to, release.extra)
     if dry_run:
         return PublishResult(plan=plan, manifest=None, changed=False)
+    strange = [
+        f"{r.repo} {r.revision}: '{path}' would be deleted" for r in plan.revisions for path in r.difference.delete
+    ]
+    if strange and not delete:
+        raise PublishRefusedError(strange, "see that the repositories are the right ones, then publish with '--delete'")
     total = plan.bytes
     return PublishResult(plan=plan, manifest=_execute(release, plan, remote, settler, private), changed=True)
 

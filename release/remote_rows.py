@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 
+from open360.release.corpus.step_table import MAX_STEP_TABLE_BYTES
 from open360.release.hub_target import HubTarget
 from open360.release.provenance import PlannedRead
 from open360.release.read_cache import ReadCache
@@ -64,9 +65,18 @@ def _as_damage(target: Target, chunk: ChunkRecord) -> Iterator[None]:
 
 
 def _verified(target: Target, record: FileRecord) -> bytes:
+    if record.bytes > MAX_STEP_TABLE_BYTES:
+        limit = f"a step table of at most {MAX_STEP_TABLE_BYTES} bytes"
+        raise IntegrityError(
+            f"{target.label}/{record.path}", limit, f"a claim of {record.bytes}", "see 'open360 validate'"
+        )
     cache, key = _cache_of(target), ("sha256", record.sha256)
     known = cache.find(key) if cache is not None else None
     data = known if known is not None else target.read(record.path, record.bytes)
+    if len(data) != record.bytes:
+        raise IntegrityError(
+            f"{target.label}/{record.path}", f"{record.bytes} bytes", str(len(data)), "see 'open360 validate'"
+        )
     found = hashlib.sha256(data).hexdigest()
     if found != record.sha256:
         raise IntegrityError(

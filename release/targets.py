@@ -234,7 +234,7 @@ def open_target(text: str, *, tag: str | None = None, endpoint: str | None = Non
         TargetError: `text` is neither.
         HubError: the Hub does not answer, or has no such repository or tag.
     """
-    if Path(text).is_dir():
+    if text and Path(text).is_dir():
         return FolderTarget(Path(text))
     if REPO_ID.fullmatch(text) is None:
         raise TargetError(

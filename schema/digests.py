@@ -93,6 +93,8 @@ def _span(file: str, name: str, entry: object, offset: int) -> TensorSpan:
     size = ITEM_BYTES[dtype]
     for dimension in shape:
         size *= dimension
+    if any("\ud800" <= char <= "\udfff" for char in name):
+        raise TensorFileError(file, f"the name {ascii(name)[:100]} of a tensor is not Unicode text")
     if offsets[1] - offsets[0] != size:
         raise TensorFileError(file, f"tensor '{name}' claims {offsets[1] - offsets[0]} bytes, its shape needs {size}")
     return TensorSpan(name=name, dtype=dtype, shape=tuple(shape), begin=offset + offsets[0], end=offset + offsets[1])

@@ -30,6 +30,17 @@ class MissingInputError(Open360Error):
         super().__init__(f"{path}: expected {what}, found no such file; build it with 'dvc repro' or fetch it first")
 
 
+class NonFiniteWeightsError(Open360Error):
+    """An update made weights or optimizer state that are no numbers: the learning rate is far too high."""
+
+    def __init__(self, run: str, steps: tuple[int, int], what: str) -> None:
+        self.run, self.steps, self.what = run, steps, what
+        super().__init__(
+            f"run '{run}', steps {steps[0]} to {steps[1] - 1}: expected finite weights and optimizer state, "
+            f"found {what}; lower the learning rate or the weight decay, then 'dvc repro'"
+        )
+
+
 class NonFiniteLossError(Open360Error):
     """A batch gave a loss or a gradient norm that is no number."""
 

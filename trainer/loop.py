@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from open360.schema.schedule import learning_rate
+from open360.trainer.errors import NonFiniteWeightsError
 from open360.trainer.optimizer import set_learning_rate
 from open360.trainer.recipe import Recipe
 from open360.trainer.rows import Batch
@@ -78,6 +79,10 @@ def train_steps(
         if step.finite:
             if limit != math.inf:
                 torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm, foreach=True)
-            optimizer.step()
+            try:
+                optimizer.step()
+            except RuntimeError as error:  # a step size beyond the range of the weights' type
+                steps = (batch.step, batch.step + 1)
+                raise NonFiniteWeightsError(recipe.run.name, steps, f"an update that overflows ({error})") from error
         optimizer.zero_grad(set_to_none=True)
         yield step

@@ -18,6 +18,7 @@ from open360.trainer.slices import determinism_of
 OPTIMIZERS = ("adamw", "adam")
 PRECISIONS = ("float32", "bfloat16-mixed")
 NEEDED = ("corpus", "architecture", "optimizer", "schedule", "batch", "steps", "seed", "series")
+UNUSED = ("preference", "z_loss")
 MADE_ELSEWHERE = ("masking", "skipped", "restarts")
 
 
@@ -98,6 +99,9 @@ def _unsupported(run: Run) -> Iterator[str]:
     for field in MADE_ELSEWHERE:
         if getattr(run, field):
             yield f"'{field}' tells of a run that was made elsewhere; this trainer does not imitate it"
+    for field in UNUSED:
+        if getattr(run, field) is not None:
+            yield f"'{field}' is declared, but this trainer does not use it; leave it out"
     if run.schedule is not None and run.schedule.unit == "tokens" and run.batch is not None and len(run.batch.root) > 1:
         yield "a schedule in tokens needs a constant 'batch'"
     yield from _unsupported_series(run.series)

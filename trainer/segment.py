@@ -32,7 +32,7 @@ from open360.trainer.checkpoint import (
     save_checkpoint,
     state_of,
 )
-from open360.trainer.errors import NonFiniteLossError, UntrainableRunError
+from open360.trainer.errors import NonFiniteLossError, NonFiniteWeightsError, UntrainableRunError
 from open360.trainer.initialization import initialize_run as initialize_run
 from open360.trainer.leftovers import discard_leftovers
 from open360.trainer.loop import Step, train_steps
@@ -210,8 +210,16 @@ class _Work:
         if len(trace) != expected:
             raise IntegrityError(self.rows.label, f"{expected} batches", f"{len(trace)}", NEXT)
 
+    def _check_finite(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        steps = (self.segment.first_step, self.segment.end_step)
+        for name, parameter in model.named_parameters():
+            for kind, tensor in {"weights": parameter, **optimizer.state.get(parameter, {})}.items():
+                if not bool(torch.isfinite(tensor).all()):
+                    raise NonFiniteWeightsError(self.run.name, steps, f"{kind} of '{name}' that are not")
+
     def _save(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, trace: list[str]) -> Position:
         segment, folder = self.segment, self.root / checkpoint_folder(self.run.name, self.segment.name)
+        self._check_finite(model, optimizer)
         trace_file = self.root / trace_path(self.run.name, segment.name)
         discard_leftovers(folder)
         discard_leftovers(trace_file)

@@ -6,15 +6,17 @@ import errno
 
 from open360.release.hub import HubError
 from open360.release.publishing import PublishRefusedError
+from open360.release.targets import FileBoundsError, UnsafePathError
+from open360.schema.digests import TensorFileError
 from open360.schema.errors import IntegrityError, Open360Error, SpecError, UnsupportedVersionError
 
 FINDINGS, USAGE, OUTSIDE = 1, 2, 3
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+WRONG_PATHS = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)
 
 
 def exit_code_of(error: BaseException) -> int | None:
     """The exit code for an error, by its class."""
-    if isinstance(error, PublishRefusedError | IntegrityError):
+    if isinstance(error, PublishRefusedError | IntegrityError | FileBoundsError | UnsafePathError | TensorFileError):
         return FINDINGS
     if isinstance(error, SpecError | UnsupportedVersionError):
         return USAGE
@@ -22,6 +24,6 @@ def exit_code_of(error: BaseException) -> int | None:
         return OUTSIDE
     if isinstance(error, Open360Error):
         return USAGE
-    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        return OUTSIDE
+    if isinstance(error, OSError) and error.errno is not None:
+        return USAGE if error.errno in WRONG_PATHS else OUTSIDE
     return None

@@ -15,7 +15,9 @@ def command() -> None:
 @command.command("serve")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8360, show_default=True, help="0 takes a free port and prints it.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8360, show_default=True, help="0 takes a free port and prints it."
+)
 @click.option("--xet/--no-xet", default=True, show_default=True, help="Offer the Xet transfer path.")
 @click.option(
     "--allow-faults", is_flag=True, help="Accept orders to fail (status codes, cut connections), to rehearse."

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 
 from open360.release.cli.options import dry_run_option, endpoint_option, json_option
 
+NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+
 
 @click.command("publish")
 @click.argument("folder", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--delete", is_flag=True, help="Allow that strange files in the repositories are deleted.")
 @click.option("--to", metavar="ORG", help="Namespace that replaces that of every repository.")
 @click.option("--private", is_flag=True, help="Make new repositories private.")
 @dry_run_option
 @json_option
 @endpoint_option
-def command(folder: Path, to: str | None, private: bool, dry_run: bool, as_json: bool, endpoint: str | None) -> None:
+def command(
+    folder: Path, delete: bool, to: str | None, private: bool, dry_run: bool, as_json: bool, endpoint: str | None
+) -> None:
     """Publish the built release in FOLDER [default: here] to the Hub, or go on with what was begun.
 
     The release is validated first; errors refuse the publication (exit code 1). A version becomes visible with its
@@ -34,6 +40,8 @@ def command(folder: Path, to: str | None, private: bool, dry_run: bool, as_json:
     from open360.release.validation import validate
     from open360.schema.serialization import canonical_json
 
+    if to is not None and not NAMESPACE.fullmatch(to):
+        raise click.BadParameter(f"expected a user or organisation of the Hub, found '{to}'", param_hint="--to")
     with bar("validating") as progress:
         report = validate(FolderTarget(folder), level=EvidenceLevel.LOADED, progress=progress)
     errors = sum(finding.severity is Severity.ERROR for finding in report.findings)
@@ -41,7 +49,14 @@ def command(folder: Path, to: str | None, private: bool, dry_run: bool, as_json:
         click.echo(text_report(report), err=True)
     with bar("publishing") as progress:
         result = publish(
-            folder, Hub(endpoint), to=to, dry_run=dry_run, private=private, report_errors=errors, progress=progress
+            folder,
+            Hub(endpoint),
+            to=to,
+            dry_run=dry_run,
+            private=private,
+            delete=delete,
+            report_errors=errors,
+            progress=progress,
         )
     if as_json:
         click.echo(canonical_json(result.plan.as_json()).decode(), nl=False)

@@ -24,7 +24,10 @@ class StepRange(click.ParamType[tuple[int, int]]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         """First and last batch, both included."""
         first, _, end = str(value).partition(":")
-        if not first.isdigit() or (end and not end.isdigit()) or (end and int(end) <= int(first)):
+        numbers = [part for part in (first, end) if part or part is first]
+        if not all(part.isascii() and part.isdigit() and len(part) < 19 for part in numbers) or (
+            end and int(end) <= int(first)
+        ):
             self.fail(f"expected a batch N or a range N:M with M > N, found '{value}'", param, ctx)
         return int(first), int(end) - 1 if end else int(first)
 

@@ -48,12 +48,12 @@ def command(
 
     Exit code 0 when nothing at or above --fail-on was found, 1 otherwise, 2 when the spec cannot be read.
     """
+    from open360.release.cli.output import write_output
     from open360.release.cli.progress import bar
     from open360.release.findings import EvidenceLevel, Severity
     from open360.release.reporters import REPORTERS
     from open360.release.targets import FolderTarget, open_target
     from open360.release.validation import validate
-    from open360.schema.atomic import write_bytes
 
     opened = open_target(target, tag=tag, endpoint=endpoint)
     if level is None:
@@ -64,7 +64,7 @@ def command(
     if output is None:
         click.echo(text, nl=not text.endswith("\n"))
     else:
-        write_bytes(output, text.encode())
+        write_output(output, text.encode())
     limit = Severity(fail_on)
     if any(finding.code == "SPC001" for finding in report.findings):
         ctx.exit(2)

@@ -104,6 +104,8 @@ def build_documents(corpus: Corpus, sources: Path, out: Path) -> DocumentCounts:
 
 def _held_out_rule(corpus: Corpus) -> tuple[float, int]:
     fraction = corpus.held_out.fraction if corpus.held_out is not None else None
+    if corpus.held_out is not None and fraction is None:
+        raise DocumentError(f"corpus '{corpus.name}': documents are held out by 'fraction' only; add it to 'held_out'")
     if fraction and corpus.seed is None:
         raise DocumentError(f"corpus '{corpus.name}': expected a 'seed' for its held-out split, found none; add it")
     return fraction or 0.0, corpus.seed or 0

@@ -16,7 +16,9 @@ from open360.schema.names import MAX_PATH_CHARS
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,60}$")
 BUILT = ("chunks", "steps", "packing.json", "checkpoints", "traces")
-IGNORED = "".join(["/corpora/\n", *(f"/runs/*/{name}\n" for name in BUILT), "/records/\n", "/.scratch/\n"])
+IGNORED = "".join(
+    ["/corpora/\n", *(f"/runs/*/{name}\n" for name in BUILT), "/records/\n", "/.scratch/\n", "/dvc_plots/\n"]
+)
 
 
 class StarterError(Open360Error):
@@ -41,7 +43,24 @@ def write_starter(folder: Path) -> list[str]:
             raise StarterError(
                 f"'{program}' is not on the path; run \"pip install 'open360[pipeline,train]'\" and try again"
             )
+    was_there = folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _fill(folder, name)
+    except BaseException:
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not was_there:
+            folder.rmdir()
+        raise
+    return sorted(
+        p.relative_to(folder).as_posix()
+        for p in folder.rglob("*")
+        if p.is_file() and not {".git", "tmp"} & set(p.relative_to(folder).parts)
+    )
+
+
+def _fill(folder: Path, name: str) -> None:
     source = resources.files("open360.release.starter") / "files"
     for path, text in _texts(source, ""):
         target = folder / path
@@ -50,7 +69,6 @@ def write_starter(folder: Path) -> list[str]:
     (folder / ".gitignore").write_text(IGNORED)
     (folder / "constraints.txt").write_text(installed_versions())
     _set_up(folder)
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and ".git/" not in str(p))
 
 
 def _texts(folder: Traversable, prefix: str) -> list[tuple[str, str]]:
@@ -88,5 +106,5 @@ def _set_up(folder: Path) -> None:
     run("dvc", "config", "core.analytics", "false")
     run("dvc", "config", "core.check_update", "false")
     run("dvc", "config", "cache.type", "reflink,hardlink,copy")
-    (folder / ".dvcignore").write_text("__pycache__/\nrecords/\n.scratch/\n")
+    (folder / ".dvcignore").write_text("__pycache__/\n/records/\n/.scratch/\n/dvc_plots/\n")
     run(sys.executable, "-P", "-m", "open360.pipelines.plan")

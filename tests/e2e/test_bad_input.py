@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -191,3 +192,67 @@ def test_publishing_a_release_with_errors_is_refused_and_nothing_is_sent(built: 
         import requests
 
         assert requests.get(f"{hub.url}/api/models/lab/tiny-lm", timeout=10).status_code == 404
+
+
+def test_a_step_table_that_claims_ten_gigabytes_is_refused_before_it_is_read(built: Path) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["runs"][0]["chunks"][1]["step_table"]["bytes"] = 10 << 30
+
+    _edit_manifest(built, change)
+    done = run("open360", "pull", ".", "--step", "9", "-o", "out", cwd=built)
+    assert done.returncode == 1, done.stderr
+    assert "chunk_001.parquet" in done.stderr
+    assert not (built / "out").exists()
+
+
+def test_a_report_is_written_into_a_pipe_and_does_not_replace_it(built_once: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
+    done = run("open360", "validate", str(built_once), "--level", "declared", "-o", str(pipe), cwd=tmp_path)
+    assert done.returncode == 0
+    assert "0 errors" in reader.communicate(timeout=20)[0]
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["pull", ".", "--step", "\u00b2"],
+        ["pull", ".", "--step", "9" * 5000],
+        ["pull", ".", "--step", "3", "-o", "release.yaml/x"],
+        ["validate", ".", "--level", "declared", "-o", "release.yaml/x"],
+        ["validate", ""],
+        ["publish", ".", "--to", "bad name/x"],
+        ["hub", "serve", "release.yaml/x"],
+        ["hub", "serve", "hub", "--port", "99999"],
+        ["init", "release.yaml/x"],
+    ],
+    ids=lambda arguments: " ".join(arguments)[:40],
+)
+def test_wrong_arguments_end_with_2_and_no_traceback(arguments: list[str], built_once: Path) -> None:
+    done = run("open360", *arguments, cwd=built_once)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["123", "null"])
+def test_a_release_may_be_called_like_a_number(name: str, tmp_path: Path) -> None:
+    done = run("open360", "init", name, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert run("open360", "validate", name, "--level", "declared", cwd=tmp_path).returncode == 1
+
+
+def test_publishing_into_a_foreign_repository_deletes_nothing_unasked(built_once: Path, tmp_path: Path) -> None:
+    code = (
+        "from huggingface_hub import HfApi; api = HfApi(); api.create_repo('lab/tiny-lm'); "
+        "api.upload_file(path_or_fileobj=b'theirs', path_in_repo='runs/theirs.txt', repo_id='lab/tiny-lm')"
+    )
+    with running_hub(tmp_path / "hub") as hub:
+        environment = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "x"}
+        assert run("python", "-P", "-c", code, cwd=tmp_path, env=environment).returncode == 0
+        done = run("open360", "publish", ".", "--to", "lab", cwd=built_once, env=environment)
+        assert done.returncode == 1
+        assert "runs/theirs.txt" in done.stderr
+        done = run("open360", "publish", ".", "--to", "lab", "--delete", cwd=built_once, env=environment)
+        assert done.returncode == 0, done.stderr

@@ -41,6 +41,14 @@ def test_changing_an_author_runs_no_training(built: Path) -> None:
     assert "Running stage 'manifest'" in output
 
 
+def test_an_edited_local_source_builds_again(built: Path) -> None:
+    (built / "text" / "more.md").write_text("# More\n\nA text that was not there before, with words of its own.\n")
+    done = run("dvc", "status", "sources@sample", cwd=built)
+    assert "text" in done.stdout
+    output = must("dvc", "repro", "documents@sample", cwd=built)
+    assert "Running stage 'documents@sample'" in output
+
+
 def test_a_stale_table_stops_the_build_and_names_the_command(built: Path) -> None:
     spec = built / "release.yaml"
     spec.write_text(spec.read_text().replace("peak: 3.0e-3", "peak: 2.0e-3"))

@@ -222,3 +222,10 @@ def test_the_rows_digest_is_that_of_the_ids_however_they_are_stored(ids: list[in
     narrow = np.array(ids, dtype=np.uint16).astype("<u4").tobytes()
     cut = data.draw(st.integers(0, len(wide)))
     assert rows_digest([wide]) == rows_digest([narrow[:cut], narrow[cut:]]) == hashlib.sha256(wide).hexdigest()
+
+
+def test_a_tensor_name_that_is_no_text_is_refused() -> None:
+    header = b'{"a\\ud800":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    data = len(header).to_bytes(8, "little") + header + bytes(4)
+    with pytest.raises(TensorFileError, match="not Unicode"):
+        parse_tensor_header("weights", data, len(data))

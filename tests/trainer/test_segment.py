@@ -18,7 +18,7 @@ from open360.schema.schedule import learning_rate, segments
 from open360.schema.serialization import canonical_json
 from open360.schema.spec import ReleaseSpec
 from open360.trainer.checkpoint import load_checkpoint, read_position, state_digests
-from open360.trainer.errors import MissingInputError, NonFiniteLossError
+from open360.trainer.errors import MissingInputError, NonFiniteLossError, NonFiniteWeightsError
 from open360.trainer.segment import initialize_run, train_segment
 from tests.trainer.tiny_run import build, build_inputs, file_bytes, segment_named, tensors_of, tiny_spec
 
@@ -334,3 +334,23 @@ def test_a_loaded_checkpoint_is_the_state_that_was_saved(trained: Path) -> None:
     assert set(checkpoint.state.rng) == {"torch"}
     steps = {name: tensor for name, tensor in checkpoint.state.optimizer.items() if name.startswith("step.")}
     assert {tensor.item() for tensor in steps.values()} == {18.0}
+
+
+@pytest.mark.parametrize("peak", ["3.0e+37", "3.0e+38"])
+def test_weights_that_the_last_update_breaks_leave_nothing(tmp_path: Path, peak: str) -> None:
+    spec = tiny_spec(
+        lambda text: (
+            text.replace("type: cosine, peak: 1.0e-2, end: 1.0e-3", f"type: constant, peak: {peak}")
+            .replace("warmup: 3, horizon: 18", "warmup: 0")
+            .replace("weight_decay: 0.1", "weight_decay: 100.0")
+            .replace("steps: 18", "steps: 1")
+            .replace("every: 6", "every: 1")
+        )
+    )
+    root = build_inputs(tmp_path / "release", spec)
+    run = spec.all_runs()[0]
+    initialize_run(spec, run, root)
+    before = file_bytes(root)
+    with pytest.raises(NonFiniteWeightsError):
+        train_segment(spec, run, segments(run, spec.corpus_of(run))[0], root, scratch=None)
+    assert file_bytes(root) == before

@@ -56,12 +56,12 @@ def _tree(node: object) -> object:
             if name == "body" and isinstance(value, list) and _starts_with_docstring(node):
                 value = value[1:]
             plain = _tree(value)
-            if plain not in (None, [], "") and name not in ("kind", "type_comment", "type_ignores"):
+            if plain not in (None, []) and name not in ("type_comment", "type_ignores"):
                 fields[name] = plain
         return [type(node).__name__, fields]
     if isinstance(node, list):
         return [_tree(item) for item in node]
-    return node if isinstance(node, str | int | None) and not isinstance(node, bool) else repr(node)
+    return node  # a name, a number of dots, or nothing
 
 
 def _starts_with_docstring(node: ast.AST) -> bool:
@@ -146,19 +146,24 @@ def check_environment(stage: str, lock: str) -> None:
                 )
 
 
+# It reads the metadata of everything that is installed.
+_distributions = cache(importlib.metadata.packages_distributions)
+
+
 def _libraries(imported: set[str]) -> list[str]:
     """Distributions of imported top-level packages."""
-    distributions = importlib.metadata.packages_distributions()
+    distributions = _distributions()
     return sorted({_normal(d) for package in imported for d in distributions.get(package, [package])})
 
 
-def code_digests(lock: str) -> dict[str, str]:
-    """`{stage: sha256}` of the code as it is, with the versions that `lock` (a constraints file's text) pins."""
+def code_digest(stage: str, lock: str) -> str:
+    """sha256 of a stage's code as it is, with the versions that `lock` (a constraints file's text) pins."""
     pins = _pins(lock)
-    digests = {}
-    for stage in STAGES:
-        modules, libraries = _closure(f"open360.pipelines.{stage}_stage")
-        versions = {name: pins.get(name, "unpinned") for name in _libraries(libraries)}
-        content = canonical_json({"modules": modules, "libraries": versions})
-        digests[stage] = hashlib.sha256(content).hexdigest()
-    return digests
+    modules, libraries = _closure(f"open360.pipelines.{stage}_stage")
+    versions = {name: pins.get(name, "unpinned") for name in _libraries(libraries)}
+    return hashlib.sha256(canonical_json({"modules": modules, "libraries": versions})).hexdigest()
+
+
+def code_digests(lock: str) -> dict[str, str]:
+    """`{stage: sha256}` of every stage: the content of `code.json`."""
+    return {stage: code_digest(stage, lock) for stage in STAGES}

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from open360.pipelines.code_digests import StaleCodeError, check_environment, code_digests
+from open360.pipelines.code_digests import StaleCodeError, check_environment, code_digest, code_digests
 from open360.schema.atomic import write_bytes
 from open360.schema.corpus import Corpus
 from open360.schema.errors import IntegrityError, Open360Error, SpecError
@@ -36,14 +37,14 @@ def _corpus_slices(corpus: Corpus) -> dict[str, str]:
     """What each stage of data preparation reads of a corpus."""
     plain = corpus.model_dump(mode="json", exclude_defaults=True)
     origin = ("name", "pypi", "http", "hub", "local", "sha256")
-    taken = (*origin, "include", "exclude", "license")
+    taken = (*origin, "include", "exclude")
     sources = plain.get("sources", [])
     return {
         "watch": _local_folder(corpus),
         "sources": _digest([{key: s[key] for key in origin if key in s} for s in sources]),
         "documents": _digest(
             [
-                [{key: s[key] for key in taken if key in s and key != "license"} for s in sources],
+                [{key: s[key] for key in taken if key in s} for s in sources],
                 [plain.get(key) for key in ("deduplicate", "held_out", "seed")],
             ]
         ),
@@ -57,13 +58,13 @@ def segments_table(spec: ReleaseSpec) -> dict[str, Any]:
     table: dict[str, Any] = {"corpora": {}, "runs": {}, "segments": {}, "checkpoints": {}}
     for corpus in spec.corpora:
         table["corpora"][corpus.name] = _corpus_slices(corpus)
-    names = [plan.name for run in spec.all_runs() for plan in checkpoints(run, spec.corpus_of(run))]
+    names = Counter(plan.name for run in spec.all_runs() for plan in checkpoints(run, spec.corpus_of(run)))
     for run in spec.all_runs():
         _add_run(table, spec, run, names)
     return table
 
 
-def _add_run(table: dict[str, Any], spec: ReleaseSpec, run: Run, names: list[str]) -> None:
+def _add_run(table: dict[str, Any], spec: ReleaseSpec, run: Run, names: Counter[str]) -> None:
     if run.corpus is None or run.series is None or run.series.initial is None:
         raise Open360Error(
             f"{SPEC_FILE}: run '{run.name}' needs a 'corpus' and a 'series' with an 'initial' checkpoint to be built"
@@ -117,9 +118,9 @@ def _evaluation_slice(run: Run, corpus: Corpus) -> str:
     return _digest([domains, plain.get("row"), plain.get("tokenizer"), run.seq_len, run.determinism])
 
 
-def _key(names: list[str], run: str, checkpoint: str) -> str:
+def _key(names: Counter[str], run: str, checkpoint: str) -> str:
     """A checkpoint's name as a stage name: with its run where the name alone would be ambiguous."""
-    return checkpoint if names.count(checkpoint) == 1 else f"{run}.{checkpoint}"
+    return checkpoint if names[checkpoint] == 1 else f"{run}.{checkpoint}"
 
 
 def lock_text(spec: ReleaseSpec, root: Path) -> str:
@@ -140,9 +141,10 @@ def check_fresh(spec: ReleaseSpec, root: Path, stage: str) -> None:
             "another one",
             "run 'python -P -m open360.pipelines.plan', then 'dvc repro' again",
         )
-    check_environment(stage, lock_text(spec, root))
+    lock = lock_text(spec, root)
+    check_environment(stage, lock)
     written = parse_json((root / CODE_FILE).read_bytes(), CODE_FILE)
-    if written.get(stage) != code_digests(lock_text(spec, root))[stage]:
+    if written.get(stage) != code_digest(stage, lock):
         raise StaleCodeError(CODE_FILE, [stage])
 
 

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from open360.pipelines.plan import check_fresh
 from open360.release.local_hub import running_hub
+from open360.release.provenance import PROVENANCE_FILE
 from open360.schema.errors import IntegrityError, Open360Error
 from open360.schema.layout import MANIFEST_FILE, REPORT_FILE, SPEC_FILE
 from open360.schema.manifest import Manifest
@@ -53,7 +54,7 @@ def pulled_batches_are_those_of_the_trace(pulled: Path, manifest: Manifest, root
     logged = {
         entry["step"]: entry["batch_sha256"] for entry in map(json.loads, (root / trace.path).read_text().splitlines())
     }
-    provenance = parse_json((pulled / "provenance.json").read_bytes(), "provenance.json")
+    provenance = parse_json((pulled / PROVENANCE_FILE).read_bytes(), PROVENANCE_FILE)
     found = {int(step): digest for step, digest in provenance["batches"].items()}
     if found != logged:
         raise IntegrityError(

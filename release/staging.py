@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from open360.schema.atomic import sync_file, sync_folder
+from open360.schema.atomic import sync_folder, sync_tree
 from open360.schema.errors import Open360Error
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -117,9 +117,7 @@ def _check_room(place: Path, out: Path, needed: int) -> None:
 
 
 def _finish(result: Path, out: Path, place: Path) -> None:
-    for path in sorted(result.rglob("*"), reverse=True):
-        sync_folder(path) if path.is_dir() else sync_file(path)
-    sync_folder(result)
+    sync_tree(result)
     if out.exists():
         out.replace(place / "replaced")
     result.replace(out)

@@ -19,13 +19,13 @@ from pydantic import TypeAdapter, ValidationError
 from open360.schema.errors import Open360Error, SpecError, UnsupportedVersionError
 from open360.schema.layout import CODE_FILE, MANIFEST_FILE, REPORT_FILE, SEGMENTS_FILE, SPEC_FILE
 from open360.schema.manifest import MAX_MANIFEST_BYTES, FileRecord
-from open360.schema.names import RelPath
+from open360.schema.names import NAME_PATTERN, RelPath
 from open360.schema.serialization import MAX_SPEC_BYTES, load_manifest
 
 RELEASE_FILES = (SPEC_FILE, MANIFEST_FILE, REPORT_FILE, SEGMENTS_FILE, CODE_FILE)
 RELEASE_FOLDERS = ("corpora", "runs", "metrics", "analyses")
 MAX_LISTED_FILES = 2_000_000
-REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+REPO_ID = re.compile(f"{NAME_PATTERN}/{NAME_PATTERN}")
 _RELATIVE_PATH: TypeAdapter[str] = TypeAdapter(RelPath)
 
 

@@ -23,6 +23,13 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def sync_tree(folder: Path) -> None:
+    """Make a folder and everything in it last a power cut."""
+    for child in sorted(folder.rglob("*"), reverse=True):
+        sync_folder(child) if child.is_dir() else sync_file(child)
+    sync_folder(folder)
+
+
 def sync_file(path: Path) -> None:
     """Make the bytes of `path` last a power cut."""
     handle = os.open(path, os.O_RDONLY)
@@ -66,9 +73,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.chmod(0o755)
-        for child in sorted(partial.rglob("*"), reverse=True):
-            sync_folder(child) if child.is_dir() else sync_file(child)
-        sync_folder(partial)
+        sync_tree(partial)
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
             path.replace(old / "folder")
@@ -79,3 +84,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def discard_leftovers(target: Path) -> None:
+    """Remove the temporary names of `target` that this module gives, left by a process that was killed."""
+    for pattern in (f".{target.name}.*.partial", f".{target.name}.*.old"):
+        for path in target.parent.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

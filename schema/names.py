@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 MAX_PATH_CHARS = 1024
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"  # of our names, and of the Hub's namespaces and repositories
 MAX_FILE_BYTES = 1 << 50  # 1 PiB: larger claims are mistakes or attacks
 
 
@@ -44,12 +45,12 @@ def _check_revision(revision: str) -> str:
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 GitCommit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Swhid = Annotated[str, StringConstraints(pattern=r"^swh:1:(cnt|dir|rev|rel|snp):[0-9a-f]{40}(;[a-z]+=[^;]+)*$")]
-RepoId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
+RepoId = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}/{NAME_PATTERN}$")]
 Revision = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}$"), AfterValidator(_check_revision)
 ]
 RelPath = Annotated[str, AfterValidator(_check_relative_path)]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 SemVer = Annotated[
     str,
     StringConstraints(pattern=r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"),

@@ -41,6 +41,17 @@ class NonFiniteWeightsError(Open360Error):
         )
 
 
+class NonFiniteScoreError(Open360Error):
+    """A checkpoint scores what is no number."""
+
+    def __init__(self, run: str, checkpoint: str, metrics: list[str]) -> None:
+        self.run, self.checkpoint, self.metrics = run, checkpoint, metrics
+        super().__init__(
+            f"checkpoint '{checkpoint}' of run '{run}': expected finite scores, found others for "
+            f"{', '.join(metrics)}; look at its weights with 'open360 validate .'"
+        )
+
+
 class NonFiniteLossError(Open360Error):
     """A batch gave a loss or a gradient norm that is no number."""
 

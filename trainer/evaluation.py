@@ -23,7 +23,7 @@ from open360.schema.run import Run
 from open360.schema.spec import ReleaseSpec
 from open360.trainer import determinism as numeric
 from open360.trainer.checkpoint import Position, load_checkpoint, load_weights
-from open360.trainer.errors import UntrainableRunError
+from open360.trainer.errors import NonFiniteScoreError, UntrainableRunError
 from open360.trainer.held_out import NEXT, read_documents, windows
 from open360.trainer.model import build_model
 from open360.trainer.recipe import Recipe, recipe_of
@@ -82,6 +82,7 @@ def evaluate_checkpoint(
     Raises:
         UntrainableRunError, NumericProfileError, MissingInputError, IntegrityError: an input is missing, or not what
             it says, or the held-out documents hold nothing to predict.
+        NonFiniteScoreError: a score is no number.
     """
     recipe = recipe_of(spec, run)
     numeric.apply(determinism)
@@ -104,11 +105,15 @@ def evaluate_checkpoint(
         domain: {**score.metrics(), "tokens": score.tokens, "bytes": score.bytes, "documents": score.documents}
         for domain, score in sorted(scores.items())
     }
+    metrics = overall.metrics()
+    broken = {name for found in (metrics, *domains.values()) for name in metrics if not math.isfinite(found[name])}
+    if broken:
+        raise NonFiniteScoreError(run.name, position.checkpoint, sorted(broken))
     return {
         "task": TASK,
         "checkpoint": position.checkpoint,
         "step": position.step,
-        "metrics": overall.metrics(),
+        "metrics": metrics,
         "domains": domains,
     }
 

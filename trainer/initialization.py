@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
+from open360.schema.atomic import discard_leftovers
 from open360.schema.layout import checkpoint_folder, corpus_folder
 from open360.schema.run import Run
 from open360.schema.spec import ReleaseSpec
 from open360.trainer import determinism
 from open360.trainer.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from open360.trainer.leftovers import discard_leftovers
 from open360.trainer.model import build_model, initialize_weights
 from open360.trainer.optimizer import build_optimizer
 from open360.trainer.recipe import parent_folder, recipe_of

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from open360.schema.atomic import write_bytes
+from open360.schema.atomic import discard_leftovers, write_bytes
 from open360.schema.errors import IntegrityError
 from open360.schema.layout import CODE_FILE, checkpoint_folder, corpus_folder, trace_path
 from open360.schema.run import Run
@@ -34,7 +34,6 @@ from open360.trainer.checkpoint import (
 )
 from open360.trainer.errors import NonFiniteLossError, NonFiniteWeightsError, UntrainableRunError
 from open360.trainer.initialization import initialize_run as initialize_run
-from open360.trainer.leftovers import discard_leftovers
 from open360.trainer.loop import Step, train_steps
 from open360.trainer.model import build_model
 from open360.trainer.optimizer import build_optimizer, load_optimizer_tensors

@@ -9,8 +9,6 @@ import click
 
 from open360.release.cli.options import dry_run_option, endpoint_option, json_option
 
-NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-
 
 @click.command("publish")
 @click.argument("folder", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -38,9 +36,10 @@ def command(
     from open360.release.reporters import text_report
     from open360.release.targets import FolderTarget
     from open360.release.validation import validate
+    from open360.schema.names import NAME_PATTERN
     from open360.schema.serialization import canonical_json
 
-    if to is not None and not NAMESPACE.fullmatch(to):
+    if to is not None and not re.fullmatch(NAME_PATTERN, to):
         raise click.BadParameter(f"expected a user or organisation of the Hub, found '{to}'", param_hint="--to")
     with bar("validating") as progress:
         report = validate(FolderTarget(folder), level=EvidenceLevel.LOADED, progress=progress)

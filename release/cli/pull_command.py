@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,8 @@ from open360.release.cli.options import (
     target_argument,
 )
 
+STEPS = re.compile(r"(?P<first>[0-9]{1,18})(:(?P<end>[0-9]{0,18}))?")
+
 
 class StepRange(click.ParamType[tuple[int, int]]):
     """`N`, or `N:M` for batches N … M-1."""
@@ -23,13 +26,12 @@ class StepRange(click.ParamType[tuple[int, int]]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         """First and last batch, both included."""
-        first, _, end = str(value).partition(":")
-        numbers = [part for part in (first, end) if part or part is first]
-        if not all(part.isascii() and part.isdigit() and len(part) < 19 for part in numbers) or (
-            end and int(end) <= int(first)
-        ):
+        found = STEPS.fullmatch(str(value))
+        first = int(found["first"]) if found else 0
+        end = int(found["end"] or first + 1) if found else 0
+        if end <= first:
             self.fail(f"expected a batch N or a range N:M with M > N, found '{value}'", param, ctx)
-        return int(first), int(end) - 1 if end else int(first)
+        return first, end - 1
 
 
 @click.command("pull")

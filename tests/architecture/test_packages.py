@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -27,10 +28,23 @@ def test_every_folder_with_code_is_a_declared_package(project_root: Path) -> Non
     assert found == _declared(project_root)
 
 
+def _files(project_root: Path, *paths: str) -> list[str]:
+    """Files of the checkout below `paths` that git tracks or would track."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *paths],
+        cwd=project_root, check=True, capture_output=True, text=True,
+    ).stdout.split()  # fmt: skip
+    return [path for path in listed if (project_root / path).exists()]
+
+
 @pytest.fixture(scope="module")
 def wheel(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), str(project_root)]
+    out, copy = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("copy")
+    # A copy: in the checkout setuptools leaves `build/`, and packs what an earlier build left there.
+    for path in _files(project_root, *FOLDERS, "pyproject.toml", "README.md", "LICENSE"):
+        (copy / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(project_root / path, copy / path)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), str(copy)]
     subprocess.run(command, check=True, cwd=out)
     return next(out.glob("open360-*.whl"))
 
@@ -39,11 +53,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_no_generic_top_level_nam
     project_root: Path, wheel: Path
 ) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    tracked = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *FOLDERS],
-        cwd=project_root, check=True, capture_output=True, text=True,
-    ).stdout.split()  # fmt: skip
-    missing = {f"open360/{path}" for path in tracked if (project_root / path).exists()} - names
+    missing = {f"open360/{path}" for path in _files(project_root, *FOLDERS)} - names
     assert not missing
     assert {name.split("/")[0] for name in names} - {"open360"} == {
         name.split("/")[0] for name in names if ".dist-info/" in name

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from open360.schema.errors import IntegrityError, Open360Error
 from open360.schema.spec import ReleaseSpec
 from open360.trainer import evaluation
+from open360.trainer.errors import NonFiniteScoreError
 from open360.trainer.evaluation import evaluate_checkpoint
 from open360.trainer.held_out import read_documents, windows
-from tests.trainer.tiny_run import held_out_documents, tiny_spec, write_held_out, write_tokenizer
+from tests.trainer.tiny_run import build, held_out_documents, tiny_spec, write_held_out, write_tokenizer
 
 
 def evaluate(spec: ReleaseSpec, root: Path, corpus: Path | None = None, checkpoint: str = "ckpt_002") -> dict[str, Any]:
@@ -161,3 +162,19 @@ def test_a_damaged_checkpoint_is_not_scored(tmp_path: Path, trained: Path, spec:
     path.write_bytes(data)
     with pytest.raises(Open360Error, match=r"model\.safetensors"):
         evaluate(spec, tmp_path / "copy")
+
+
+def test_scores_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    # One step so long that the weights are finite still, and no logit is.
+    spec = tiny_spec(
+        lambda text: (
+            text.replace("type: cosine, peak: 1.0e-2, end: 1.0e-3", "type: constant, peak: 1.0e+15")
+            .replace("warmup: 3, horizon: 18", "warmup: 0")
+            .replace("steps: 18", "steps: 1")
+            .replace("every: 6", "every: 1")
+        )
+    )
+    root = build(tmp_path / "release", spec)
+    with pytest.raises(NonFiniteScoreError, match="loss") as caught:
+        evaluate(spec, root, checkpoint="ckpt_000")
+    assert caught.value.checkpoint == "ckpt_000"

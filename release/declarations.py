@@ -9,7 +9,7 @@ from open360.release.building import rate_of
 from open360.release.findings import Location
 from open360.release.targets import Target, TargetError
 from open360.schema.errors import SpecError, SpecProblem, UnsupportedVersionError
-from open360.schema.layout import MANIFEST_FILE, SPEC_FILE
+from open360.schema.layout import MANIFEST_FILE
 from open360.schema.manifest import CheckpointRecord, ChunkRecord, Manifest, RunRecord
 from open360.schema.run import Run
 from open360.schema.schedule import CheckpointPlan, ScheduleError, checkpoints, rows_at
@@ -24,6 +24,7 @@ class Declarations:
         self.spec_problems: tuple[SpecProblem, ...] = ()
         self.manifest_problems: tuple[SpecProblem, ...] = ()
         self.spec_bytes = b""
+        self.spec_path = target.spec_path
         self.readable_spec: ReleaseSpec | None = None
         self.readable_manifest: Manifest | None = None
         self._positions: Positions = {}
@@ -33,11 +34,11 @@ class Declarations:
     def _read_spec(self, target: Target) -> None:
         try:
             self.spec_bytes = target.spec_bytes()
-            self.readable_spec, self._positions = load_spec_with_positions(self.spec_bytes, SPEC_FILE)
+            self.readable_spec, self._positions = load_spec_with_positions(self.spec_bytes, self.spec_path)
         except SpecError as error:
             self.spec_problems = error.problems
         except (UnsupportedVersionError, TargetError) as error:
-            self.spec_problems = (_problem(SPEC_FILE, str(error)),)
+            self.spec_problems = (_problem(self.spec_path, str(error)),)
 
     def _read_manifest(self, target: Target) -> bool:
         try:
@@ -75,7 +76,7 @@ class Declarations:
         while at and at not in self._positions:
             at = at.rsplit("/", 1)[0]
         line, column = self._positions.get(at, (1, 1))
-        return Location(path=SPEC_FILE, line=line, column=column, pointer=pointer)
+        return Location(path=self.spec_path, line=line, column=column, pointer=pointer)
 
     def declares(self, pointer: str) -> bool:
         """Whether the author wrote the value at `pointer` down (it is no default)."""

@@ -44,6 +44,30 @@ class EvidenceLevel(StrEnum):
         return order.index(self) >= order.index(other)
 
 
+class Sector(StrEnum):
+    """The parts of openness: sectors of the dial."""
+
+    DATA = "data"
+    CODE = "code and configuration"
+    CHECKPOINTS = "checkpoints"
+    METRICS = "metrics and analyses"
+    LINEAGE = "lineage and licences"
+
+
+class Part(StrEnum):
+    """What a rule says something of: it makes one claim for each thing of this kind."""
+
+    RELEASE = "release"
+    RUN = "run"
+    CHECKPOINT = "checkpoint"
+    CHUNK = "chunk"
+    CORPUS = "corpus"
+    SOURCE = "source"
+    FILE = "file"
+    REPOSITORY = "repository"
+    EVALUATION = "evaluation"
+
+
 class Location(ManifestModel):
     """A place in a release: a file of it, and where that is known the line, the column and the JSON pointer."""
 
@@ -96,6 +120,7 @@ class SkippedRule(ManifestModel):
 
     code: str
     name: str
+    sector: Sector
     reason: str
 
 
@@ -105,6 +130,25 @@ class WaivedFinding(ManifestModel):
     finding: Finding
     reason: str
     until: str | None = None
+
+
+class Outcome(ManifestModel):
+    """What a rule that was checked came to: of `claims` things looked at, at `level`, `broken` have a finding."""
+
+    code: str
+    name: str
+    sector: Sector
+    level: EvidenceLevel
+    part: Part
+    claims: int = Field(ge=0)
+    broken: int = Field(ge=0)
+
+
+class Sample(ManifestModel):
+    """The share of things that was looked at where looking costs much, and the seed that chose them."""
+
+    share: float = Field(default=1.0, gt=0, le=1)
+    seed: int = 0
 
 
 class Checked(ManifestModel):
@@ -128,7 +172,13 @@ class Report(ManifestModel):
     release: str | None
     version: str | None
     level: EvidenceLevel
+    sample: Sample = Sample()
+    spec_origin: str | None = Field(
+        default=None,
+        description="where the spec is from, when it is not the release's own: the catalogue, a file, a guess",
+    )
     findings: tuple[Finding, ...]
+    outcomes: tuple[Outcome, ...] = ()
     skipped: tuple[SkippedRule, ...]
     waived: tuple[WaivedFinding, ...]
     checked: Checked

@@ -131,6 +131,11 @@ class HubTarget:
         """`ORG/NAME@TAG`."""
         return f"{self.repo.id}@{self.tag}"
 
+    @property
+    def spec_path(self) -> str:
+        """`release.yaml`."""
+        return SPEC_FILE
+
     def spec_bytes(self) -> bytes:
         """The bytes of `release.yaml`. Raises MissingFileError."""
         return self.read(SPEC_FILE, MAX_SPEC_BYTES)

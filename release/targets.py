@@ -83,6 +83,11 @@ class Target(Protocol):
         """How messages name the target."""
         ...
 
+    @property
+    def spec_path(self) -> str:
+        """How findings name the spec."""
+        ...
+
     def spec_bytes(self) -> bytes:
         """The bytes of `release.yaml`."""
         ...
@@ -136,6 +141,11 @@ class FolderTarget:
     def label(self) -> str:
         """The folder as it was given."""
         return str(self.root)
+
+    @property
+    def spec_path(self) -> str:
+        """`release.yaml`."""
+        return SPEC_FILE
 
     def spec_bytes(self) -> bytes:
         """The bytes of `release.yaml`. Raises MissingFileError."""

@@ -15,11 +15,14 @@ from open360.release.findings import (
     Checked,
     EvidenceLevel,
     Finding,
+    Outcome,
     Report,
+    Sample,
     Severity,
     SkippedRule,
     WaivedFinding,
 )
+from open360.release.foreign_target import ForeignTarget
 from open360.release.rules import RULES, CannotCheckError, Rule
 from open360.release.targets import FolderTarget, Target
 from open360.release.view import Progress, ReleaseView
@@ -34,6 +37,7 @@ def validate(
     level: EvidenceLevel,
     rules: Iterable[Rule] = RULES,
     progress: Progress | None = None,
+    sample: Sample = Sample(),  # noqa: B008
 ) -> Report:
     """Judge a release by `rules`, looking as closely as `level` allows.
 
@@ -43,26 +47,28 @@ def validate(
         HubError: the Hub cannot be reached.
         OSError: the disk fails while the release is listed.
     """
-    release = ReleaseView(target, level, progress)
+    release = ReleaseView(target, level, progress, sample)
     found: list[Finding] = []
+    outcomes: list[Outcome] = []
     skipped: list[SkippedRule] = []
-    failed: set[str] = set()
+    unmet: dict[str, str] = {}  # rules that cannot be built upon, each with the reason
     chosen = in_order(rules)
     for rule in chosen:
-        reason = _reason_to_skip(rule, level, failed)
+        reason = _reason_to_skip(rule, level, unmet)
         if reason is None:
             try:
                 findings = list(islice(rule.check(release), MAX_FINDINGS_OF_A_RULE + 1))
+                outcomes.append(_outcome(rule, release, findings))
             except CannotCheckError as error:
-                reason = error.reason
+                reason = unmet[rule.code] = error.reason
             else:
                 found += _bounded(findings)
                 if any(finding.severity is Severity.ERROR for finding in findings):
-                    failed.add(rule.code)
-        elif rule.requires & failed:
-            failed.add(rule.code)
+                    unmet[rule.code] = f"{rule.code} found errors"
+        elif rule.requires & unmet.keys():
+            unmet[rule.code] = reason
         if reason is not None:
-            skipped.append(SkippedRule(code=rule.code, name=rule.name, reason=reason))
+            skipped.append(SkippedRule(code=rule.code, name=rule.name, sector=rule.sector, reason=reason))
     name, version = release.title
     kept, waived = apply_waivers(found, release.readable_spec)
     return Report(
@@ -70,7 +76,10 @@ def validate(
         release=name,
         version=version,
         level=level,
+        sample=sample,
+        spec_origin=target.document.origin if isinstance(target, ForeignTarget) else None,
         findings=tuple(sorted(kept, key=Finding.sort_key)),
+        outcomes=tuple(sorted(outcomes, key=lambda outcome: outcome.code)),
         skipped=tuple(sorted(skipped, key=lambda rule: rule.code)),
         waived=tuple(sorted(waived, key=lambda entry: entry.finding.sort_key())),
         checked=Checked(rules=len(chosen) - len(skipped), **release.counts),
@@ -97,12 +106,27 @@ def in_order(rules: Iterable[Rule]) -> list[Rule]:
     return ordered
 
 
-def _reason_to_skip(rule: Rule, level: EvidenceLevel, failed: set[str]) -> str | None:
-    if rule.requires & failed:
-        return f"{', '.join(sorted(rule.requires & failed))} found errors"
+def _reason_to_skip(rule: Rule, level: EvidenceLevel, unmet: dict[str, str]) -> str | None:
+    if rule.requires & unmet.keys():
+        return ", ".join(sorted({unmet[code] for code in rule.requires & unmet.keys()}))
     if not level.includes(rule.level):
         return f"level '{level}' does not look so closely: it needs level '{rule.level}'"
     return None
+
+
+def _outcome(rule: Rule, release: ReleaseView, findings: list[Finding]) -> Outcome:
+    """What a rule came to. A note breaks no claim; a thing with several findings breaks one."""
+    broken = {finding.subject for finding in findings if finding.severity is not Severity.NOTE}
+    claims = max(rule.claims(release), len(broken))
+    return Outcome(
+        code=rule.code,
+        name=rule.name,
+        sector=rule.sector,
+        level=rule.level,
+        part=rule.part,
+        claims=claims,
+        broken=len(broken),
+    )
 
 
 def _bounded(findings: list[Finding]) -> list[Finding]:

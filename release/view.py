@@ -8,36 +8,80 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from open360.release.building import weight_files
 from open360.release.declarations import Declarations
-from open360.release.findings import EvidenceLevel
+from open360.release.findings import EvidenceLevel, Location, Part, Sample
+from open360.release.foreign_target import ForeignTarget
 from open360.release.hash_cache import CACHE_PATH, HashCache
 from open360.release.hashing import FileDigest, hash_files
+from open360.release.hub_objects import RemoteFile, Repo
+from open360.release.hub_target import HubTarget
+from open360.release.survey import ListedRevision, Survey
 from open360.release.targets import FolderTarget, ListedFile, Target, TargetError, UnsafePathError
 from open360.release.tensor_statistics import TensorFile, WeightStatistics, open_tensor_file, weight_statistics
 from open360.schema.digests import TensorFileError
 from open360.schema.errors import SpecError
 from open360.schema.manifest import CheckpointRecord, ChunkRecord, FileRecord
+from open360.schema.run import Run
 from open360.schema.serialization import parse_json
 
 MAX_DOCUMENT_BYTES = 16 << 20
 RANGE_BYTES = 8 << 20
 
 Progress = Callable[[int, int, str], None]
+ItemT = TypeVar("ItemT")
+
+
+class CannotCheckError(Exception):
+    """Raised by a check that cannot be made here; the rule is then skipped with this reason."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenCheckpoint:
+    """A checkpoint that is there, whoever published it, with its files as they are listed.
+
+    Paths of its files begin with `root`: its folder in the release, or `ORG/NAME@REVISION`. `record` is what the
+    manifest says of it, `listed` what the Hub shows, where there is such a thing.
+    """
+
+    run: Run
+    name: str
+    step: int
+    tokens: int | None
+    root: str
+    files: Mapping[str, RemoteFile]
+    record: CheckpointRecord | None = None
+    listed: ListedRevision | None = None
+
+    def path(self, inside: str) -> str:
+        """A file of it as the target names it."""
+        return f"{self.root}/{inside}"
 
 
 class ReleaseView(Declarations):
     """A release under validation. `level` is how much may be looked at."""
 
-    def __init__(self, target: Target, level: EvidenceLevel, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        level: EvidenceLevel,
+        progress: Progress | None = None,
+        sample: Sample = Sample(),  # noqa: B008
+    ) -> None:
         super().__init__(target)
-        self.target, self.level, self.progress = target, level, progress
+        self.target, self.level, self.progress, self.sample = target, level, progress, sample
         self.unreadable: dict[str, str] = {}
         self.counts: dict[str, int] = {}
         self._tensor_files: dict[str, TensorFile] = {}
@@ -47,6 +91,104 @@ class ReleaseView(Declarations):
     def listing(self) -> dict[str, ListedFile]:
         """Every file that the target shows."""
         return self.target.listing()
+
+    @property
+    def foreign(self) -> ForeignTarget | None:
+        """The target, when open360 did not make the release."""
+        return self.target if isinstance(self.target, ForeignTarget) else None
+
+    @cached_property
+    def survey(self) -> Survey:
+        """What the Hub shows. Raises CannotCheckError for a folder."""
+        if isinstance(self.target, ForeignTarget):
+            return self.target.survey
+        if isinstance(self.target, HubTarget):
+            return Survey(self.target.hub, self.target.cache)
+        raise CannotCheckError("the target is a folder: what is on the Hub is not looked at")
+
+    @cached_property
+    def repositories(self) -> list[Repo]:
+        """Repositories on the Hub that the release names. Raises CannotCheckError for a folder."""
+        if isinstance(self.target, ForeignTarget):
+            return list(dict.fromkeys([*self.target.model_repos, *(repo for repo, _ in self.target.data_repos)]))
+        if isinstance(self.target, HubTarget) and self.manifest.published is not None:
+            told = self.manifest.published.repositories
+            named = [Repo(id=place.repo, type=place.repo_type) for place in told]
+            return list(dict.fromkeys([self.target.repo, *named]))
+        raise CannotCheckError("the target is a folder: what is on the Hub is not looked at")
+
+    @cached_property
+    def checkpoints(self) -> list[SeenCheckpoint]:
+        """Checkpoints that are there, run by run and step by step. Raises CannotCheckError without a manifest."""
+        if self.foreign is not None:
+            return list(self._listed_checkpoints(self.foreign))
+        if self.readable_manifest is None:
+            raise CannotCheckError("there is no manifest that says which checkpoints there are")
+        return [
+            SeenCheckpoint(
+                run=run,
+                name=checkpoint.name,
+                step=checkpoint.step,
+                tokens=checkpoint.tokens,
+                root=checkpoint.folder,
+                files={f.path: RemoteFile(bytes=f.bytes, sha256=f.sha256, git_id=None) for f in checkpoint.files},
+                record=checkpoint,
+            )
+            for run, record in self.built_runs()
+            for checkpoint in record.checkpoints
+        ]
+
+    def _listed_checkpoints(self, target: ForeignTarget) -> Iterator[SeenCheckpoint]:
+        for run in self.spec.all_runs():
+            if run.hub.model is None:
+                continue
+            repo = Repo(id=run.hub.model, type="model")
+            for plan in self.plans(run):
+                listed = target.revisions.get((repo, plan.revision))
+                if listed is not None:
+                    yield SeenCheckpoint(
+                        run=run,
+                        name=plan.name,
+                        step=plan.step,
+                        tokens=plan.tokens,
+                        root=listed.root,
+                        files=listed.files,
+                        listed=listed,
+                    )
+
+    def place_of_checkpoint(self, seen: SeenCheckpoint, field: str = "") -> Location:
+        """Where the release speaks of a checkpoint: its place in the manifest, or its revision."""
+        if seen.record is None:
+            return Location(path=seen.root)
+        run = next(run for run in self.manifest.runs if run.name == seen.run.name)
+        return self.place_of(run, seen.record, field)
+
+    def sampled(self, items: Iterable[ItemT], name: Callable[[ItemT], str]) -> list[ItemT]:
+        """The share of `items` that is looked at, at least one: chosen by the sample's seed and each item's name."""
+        listed = list(items)
+        count = math.ceil(len(listed) * self.sample.share)
+        ranked = sorted(range(len(listed)), key=lambda i: self._rank(name(listed[i])))
+        return [listed[index] for index in sorted(ranked[:count])]
+
+    def _rank(self, name: str) -> bytes:
+        return hashlib.sha256(f"{self.sample.seed}\n{name}".encode()).digest()
+
+    def count_of(self, part: Part) -> int:
+        """How many things of a kind the release has, as far as it can be said."""
+        spec, manifest = self.readable_spec, self.readable_manifest
+        if part is Part.RELEASE or spec is None:
+            return 1
+        counts: dict[Part, Callable[[], int]] = {
+            Part.RUN: lambda: len(spec.all_runs()),
+            Part.CORPUS: lambda: len(spec.corpora),
+            Part.SOURCE: lambda: sum(len(corpus.sources) for corpus in spec.corpora),
+            Part.EVALUATION: lambda: len(spec.evaluations),
+            Part.CHECKPOINT: lambda: len(self.checkpoints),
+            Part.CHUNK: lambda: sum(len(run.chunks) for run in manifest.runs) if manifest else 0,
+            Part.FILE: lambda: len(self.files) if manifest else len(self.listing),
+            Part.REPOSITORY: lambda: len(self.repositories),
+        }
+        return counts[part]()
 
     def leads_out(self, path: str) -> bool:
         """Whether a path is a link that leaves the release."""

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from open360.schema.model import Described, SpecModel, StepFunction, spec_error, unique
-from open360.schema.names import Count, Fraction, Name, Positive, RepoId, Revision
+from open360.schema.names import Count, Fraction, Name, Positive, RelPath, RepoId, Revision, Sha256, Url
 from open360.schema.order import ChunkOrder, MaterializedOrder, Order
 from open360.schema.series import MAX_CHECKPOINTS, Series
 
@@ -138,6 +138,31 @@ class Masking(Described):
     share: Fraction | None = None
 
 
+class GoldenBatch(SpecModel):
+    """A batch that readers can prove themselves with: its number and the digest of its ids (uint32, little-endian)."""
+
+    step: Count
+    sha256: Sha256
+
+
+class PublishedConfiguration(Described):
+    """A configuration file of the trainer (JSON or YAML), published at an address or in the model repository.
+
+    `states` maps a field of the run (`batch`, `seq_len`, `steps`, `seed`, `tokens`, `schedule.peak`) to the dotted key
+    that states it there.
+    """
+
+    url: Url | None = None
+    path: RelPath | None = Field(default=None, description="a file on 'main' of the model repository")
+    states: dict[str, str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.url is None) == (self.path is None):
+            raise spec_error("configuration_place", "", "a configuration has one place: 'url' or 'path'")
+        return self
+
+
 class HubRepositories(SpecModel):
     """Where a run is published. `aliases` and `former` are other ids of the same model repository."""
 
@@ -191,6 +216,8 @@ class RunVariant(Described):
     hub: HubRepositories | None = None
     order: Order | None = None
     series: Series | None = None
+    configuration: PublishedConfiguration | None = None
+    golden_batches: tuple[GoldenBatch, ...] | None = None
 
 
 class Run(Described):
@@ -225,6 +252,8 @@ class Run(Described):
     masking: tuple[Masking, ...] = ()
     hub: HubRepositories = HubRepositories()
     logs: tuple[str, ...] = Field(default=(), description="where the training log is: files of the release or URLs")
+    configuration: PublishedConfiguration | None = None
+    golden_batches: tuple[GoldenBatch, ...] = ()
     variants: tuple[RunVariant, ...] = ()
 
     @model_validator(mode="after")

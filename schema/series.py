@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from open360.schema.model import Described, SpecModel, StepFunction, spec_error
-from open360.schema.names import Count, Name, Positive, Revision, Url
+from open360.schema.names import Count, GitCommit, Name, Positive, RelPath, Revision, Url
 
 TEMPLATE = re.compile(r"\{(?P<field>index|step|tokens)(?P<width>:0?\d{1,2}d)?\}")
 MAX_CHECKPOINTS = 200_000
@@ -84,6 +84,40 @@ class Missing(SpecModel):
     reason: str = Field(min_length=5)
 
 
+class CheckpointList(Described):
+    """A published table that lists checkpoints, as CSV with a header; at an address, or in the model repository.
+
+    `step`, `link`, `tokens` are the names of its columns; `only` keeps the rows in which a column has a value
+    (`{Stage: stage1}`), where one table lists several runs.
+    """
+
+    url: Url | None = None
+    path: RelPath | None = Field(default=None, description="a file on 'main' of the model repository")
+    step: str = "Step"
+    link: str | None = Field(default=None, description="column of the address of a checkpoint")
+    tokens: str | None = Field(default=None, description="column of the tokens seen")
+    only: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.url is None) == (self.path is None):
+            raise spec_error("list_place", "", "a list of checkpoints has one place: 'url' or 'path'")
+        return self
+
+
+class PositionFile(Described):
+    """A JSON file in each revision in which the trainer noted where it stood; the names are keys of it.
+
+    `rows` counts rows of the epoch in progress, `epoch` the finished epochs.
+    """
+
+    path: RelPath
+    step: str | None = None
+    rows: str | None = None
+    epoch: str | None = None
+    tokens: str | None = None
+
+
 class Series(Described):
     """Names and steps of a run's checkpoints.
 
@@ -123,6 +157,11 @@ class Series(Described):
     native: Url | None = Field(
         default=None, description="address of the trainer's own checkpoints (optimizer included), with {step}"
     )
+    commits: dict[Name, GitCommit] = Field(
+        default_factory=dict, description="commit of each checkpoint's revision; a revision that is only named can move"
+    )
+    lists: tuple[CheckpointList, ...] = Field(default=(), description="published tables of these checkpoints")
+    position: PositionFile | None = None
 
     @model_validator(mode="after")
     def _template_is_safe(self) -> Self:

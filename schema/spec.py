@@ -115,7 +115,11 @@ class Evaluation(Described):
     by: Literal["domain", "source"] | None = None
     seed: int | None = None
     at: Literal["all", "final"] | AtCheckpoints = "all"
-    results: str | None = Field(default=None, description="where the records are: a file pattern or a URL")
+    results: str | None = Field(
+        default=None,
+        description="where the records are: an address, or a path on 'main' of the model repository, with {run}, "
+        "{checkpoint}, {step}, {model} (the name of the repository) or {short} (without the part before the first '-')",
+    )
 
 
 class Memorization(Described):

@@ -10,7 +10,7 @@ import functools
 from importlib import resources
 
 from open360.schema.errors import Open360Error
-from open360.schema.run import HubRepositories, Run
+from open360.schema.run import HubRepositories, Parent, Run
 from open360.schema.serialization import load_spec
 from open360.schema.spec import ReleaseSpec
 
@@ -42,6 +42,38 @@ def load(name: str) -> ReleaseSpec:
 def find(repo_id_or_alias: str) -> str | None:
     """Name of the release that is called so, or publishes under that repo id (upper and lower case are one)."""
     return _index().get(repo_id_or_alias.casefold())
+
+
+def part_of(name: str, repo_id: str) -> ReleaseSpec:
+    """The spec of a release, with only those runs that publish under `repo_id`; with all when none or every one does.
+
+    A run whose parent is left out names it as one of another release.
+    """
+    spec = load(name)
+    wanted = repo_id.casefold()
+    kept = [run for run in spec.all_runs() if wanted in {known.casefold() for known in repo_ids(run)}]
+    merges = tuple(merge for merge in spec.merges if wanted in {known.casefold() for known in _ids(merge.hub)})
+    if (not kept and not merges) or len(kept) == len(spec.all_runs()):
+        return spec
+    names = {run.name for run in kept} | {merge.name for merge in merges}
+    runs = tuple(run.model_copy(update={"parent": _seen_from(name, names, run.parent)}) for run in kept)
+    parts = tuple(
+        merge.model_copy(update={"of": tuple(_seen_from(name, names, part) for part in merge.of)}) for merge in merges
+    )
+    evaluations = tuple(
+        evaluation.model_copy(update={"runs": tuple(run for run in evaluation.runs if run in names)})
+        for evaluation in spec.evaluations
+        if not evaluation.runs or names & set(evaluation.runs)
+    )
+    corpora = tuple(corpus for corpus in spec.corpora if corpus.name in {run.corpus for run in runs})
+    changes = {"runs": runs, "merges": parts, "evaluations": evaluations, "corpora": corpora}
+    return spec.model_copy(update=changes)
+
+
+def _seen_from(release: str, names: set[str], parent: Parent | None) -> Parent | None:
+    if parent is None or parent.release is not None or parent.run in names:
+        return parent
+    return parent.model_copy(update={"release": release})
 
 
 def repo_ids(run: Run) -> list[str]:

@@ -14,7 +14,7 @@ from open360.release.rules.rule import BOTH, MANIFEST_READ, MANIFEST_THERE, SPEC
 from open360.release.targets import FolderTarget
 from open360.release.view import ReleaseView
 from open360.schema.errors import Open360Error, SpecProblem
-from open360.schema.layout import CODE_FILE, MANIFEST_FILE, SPEC_FILE
+from open360.schema.layout import CODE_FILE, MANIFEST_FILE
 
 MAX_SHOWN_PROBLEMS = 200
 
@@ -49,7 +49,7 @@ class SpecUnreadable(Rule):
         """One finding for each problem of the document."""
         for problem in release.spec_problems[:MAX_SHOWN_PROBLEMS]:
             fix = "correct this line; the JSON Schema of the spec lists every key"
-            yield self.finding(_place(problem), problem.pointer or SPEC_FILE, problem.message, fix)
+            yield self.finding(_place(problem), problem.pointer or release.spec_path, problem.message, fix)
 
 
 class ManifestMissing(Rule):
@@ -78,7 +78,9 @@ class ManifestMissing(Rule):
     requires = frozenset()
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
-        """One finding when there is none."""
+        """One finding when there is none. A foreign release has none, which nobody can be blamed for."""
+        if release.foreign is not None:
+            raise CannotCheckError("open360 did not publish this release: it has no manifest")
         if not release.has_manifest:
             message = "the release has no manifest: no file of it is tied to a digest"
             yield self.finding(MANIFEST_FILE, MANIFEST_FILE, message, "run 'dvc repro manifest'")

@@ -9,8 +9,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
-from open360.release.findings import EvidenceLevel, Finding, Location, Severity
-from open360.release.view import ReleaseView
+from open360.release.findings import EvidenceLevel, Finding, Location, Part, Sector, Severity
+from open360.release.view import CannotCheckError, ReleaseView
+
+__all__ = ["BOTH", "CannotCheckError", "Rule"]
 
 SPEC_READ = "SPC001"
 MANIFEST_THERE = "SPC003"
@@ -18,22 +20,41 @@ MANIFEST_READ = "SPC004"
 BOTH = frozenset({SPEC_READ, MANIFEST_THERE, MANIFEST_READ})
 
 
-class CannotCheckError(Exception):
-    """Raised by a check that cannot be made here; the rule is then skipped with this reason."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
+SECTORS = {
+    "SPC": Sector.CODE,
+    "COD": Sector.CODE,
+    "RUN": Sector.CODE,
+    "DAT": Sector.DATA,
+    "ORD": Sector.DATA,
+    "CKP": Sector.CHECKPOINTS,
+    "INT": Sector.CHECKPOINTS,
+    "MET": Sector.METRICS,
+    "LIC": Sector.LINEAGE,
+    "HUB": Sector.LINEAGE,
+}
 
 
 class Rule(ABC):
-    """A check. `level` is the evidence it needs; it runs when the rules of `requires` found no error."""
+    """A check. `level` is the evidence it needs; it runs when the rules of `requires` found no error.
+
+    A rule makes a claim about each thing of the kind `part` (see `claims`); a finding's `subject` names the thing.
+    """
 
     code: ClassVar[str]
     name: ClassVar[str]
     severity: ClassVar[Severity] = Severity.ERROR
     level: ClassVar[EvidenceLevel] = EvidenceLevel.DECLARED
     requires: ClassVar[frozenset[str]] = BOTH
+    part: ClassVar[Part] = Part.RELEASE
+
+    @property
+    def sector(self) -> Sector:
+        """The sector of the dial that the rule's claims belong to."""
+        return SECTORS[self.code[:3]]
+
+    def claims(self, release: ReleaseView) -> int:
+        """Number of things that the rule looked at; asked for after `check`. 0: there is nothing of the kind here."""
+        return release.count_of(self.part)
 
     @abstractmethod
     def check(self, release: ReleaseView) -> Iterator[Finding]:

@@ -56,7 +56,7 @@ REPORT = Report(
     version="1.0.0",
     level=EvidenceLevel.HASHED,
     findings=(HOSTILE, WARNING),
-    skipped=(SkippedRule(code="DAT002", name="chunk-rows", reason="it looks closer"),),
+    skipped=(SkippedRule(sector=Sector.DATA, code="DAT002", name="chunk-rows", reason="it looks closer"),),
     waived=(WaivedFinding(finding=WARNING, reason="it was published so", until="2027-01-01"),),
     checked=Checked(rules=3, listed_files=5, hashed_files=1, hashed_bytes=12_345),
 )

@@ -102,7 +102,7 @@ def build_tiny_release(folder: Path) -> Path:
     _write_corpus(folder / "corpora" / CORPUS)
     run = spec.run(RUN)
     _write_packing(folder, dict(_write_chunk(folder, spec, segment) for segment in segments(run, spec.corpus_of(run))))
-    weights = _initial_weights()
+    weights = initial_weights()
     parts = {segment.name: segment for segment in segments(run, spec.corpus_of(run))}
     for plan in checkpoints(run, spec.corpus_of(run)):
         segment = parts.get(plan.name)
@@ -162,7 +162,8 @@ def _write_packing(folder: Path, chunks: dict[str, dict[str, Any]]) -> None:
     (folder / "runs" / RUN / "packing.json").write_bytes(canonical_json(content))
 
 
-def _initial_weights() -> Weights:
+def initial_weights() -> Weights:
+    """Weights of the architecture in `SPEC`, before the first step."""
     rng = np.random.default_rng(360)
     layer = "model.layers.0"
     shapes = {

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from open360.release.openness import Openness
 from open360.schema.model import ManifestModel
 
 REPORT_VERSION: Literal[1] = 1
@@ -164,6 +165,29 @@ class Checked(ManifestModel):
     tensors: int = 0
 
 
+class Arc(ManifestModel):
+    """A sector of the dial: of its 72 degrees `held` is drawn; the three shares add up to 1.
+
+    `rules` were checked on `claims` things, of which `broken_claims` have a finding; `skipped` rules did not look.
+    """
+
+    sector: Sector
+    held: float = Field(ge=0, le=1)
+    broken: float = Field(ge=0, le=1)
+    unseen: float = Field(ge=0, le=1, description="share of the rules that were skipped; 1 where there is no rule")
+    rules: int = Field(ge=0)
+    skipped: int = Field(ge=0)
+    claims: int = Field(ge=0)
+    broken_claims: int = Field(ge=0)
+
+
+class Dial(ManifestModel):
+    """How much of a release holds, of 360 degrees, at the level looked at. Made by `dial_of`."""
+
+    degrees: float = Field(ge=0, le=360)
+    arcs: tuple[Arc, ...]
+
+
 class Report(ManifestModel):
     """All findings of one validation. `target` is `.` for a folder: every location is relative to it."""
 
@@ -182,6 +206,10 @@ class Report(ManifestModel):
     skipped: tuple[SkippedRule, ...]
     waived: tuple[WaivedFinding, ...]
     checked: Checked
+    dial: Dial | None = Field(default=None, description="what outcomes and skipped rules come to, as a dial")
+    openness: Openness | None = Field(
+        default=None, description="components of the Model Openness Framework, with its class; and OSAID's elements"
+    )
 
     def count(self, severity: Severity) -> int:
         """Number of findings of one severity."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from graphlib import TopologicalSorter
 from itertools import islice
 
+from open360.release.dial import dial_of
 from open360.release.findings import (
     Checked,
     EvidenceLevel,
@@ -23,6 +24,7 @@ from open360.release.findings import (
     WaivedFinding,
 )
 from open360.release.foreign_target import ForeignTarget
+from open360.release.openness_evidence import openness_of
 from open360.release.rules import RULES, CannotCheckError, Rule
 from open360.release.targets import FolderTarget, Target
 from open360.release.view import Progress, ReleaseView
@@ -71,7 +73,7 @@ def validate(
             skipped.append(SkippedRule(code=rule.code, name=rule.name, sector=rule.sector, reason=reason))
     name, version = release.title
     kept, waived = apply_waivers(found, release.readable_spec)
-    return Report(
+    report = Report(
         target="." if isinstance(target, FolderTarget) else target.label,
         release=name,
         version=version,
@@ -83,7 +85,9 @@ def validate(
         skipped=tuple(sorted(skipped, key=lambda rule: rule.code)),
         waived=tuple(sorted(waived, key=lambda entry: entry.finding.sort_key())),
         checked=Checked(rules=len(chosen) - len(skipped), **release.counts),
+        openness=openness_of(release, found),
     )
+    return report.model_copy(update={"dial": dial_of(report)})
 
 
 def in_order(rules: Iterable[Rule]) -> list[Rule]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -171,12 +172,15 @@ def test_what_is_no_plain_web_address_is_not_asked(url: str) -> None:
 def test_passwords_of_the_user_are_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "netrc").write_text("default login me password secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    seen = []
+    seen: list[Any] = []
     with _looking(lambda *_: Answer(body=BODY, headers={"Set-Cookie": "a=b"})) as (addresses, url, _):
         send = addresses._session.send
-        monkeypatch.setattr(
-            addresses._session, "send", lambda request, **how: seen.append(request.headers) or send(request, **how)
-        )
+
+        def spy(request: Any, **how: Any) -> Any:
+            seen.append(request.headers)
+            return send(request, **how)
+
+        monkeypatch.setattr(addresses._session, "send", spy)
         addresses.read(f"{url}/a", 1000)
         addresses.state(f"{url}/a")
     assert [sorted({"Authorization", "Cookie"} & set(headers)) for headers in seen] == [[], []]

@@ -21,7 +21,7 @@ from open360.release.order.spans import OrderError
 
 def _saved(array: object, **how: bool) -> bytes:
     file = io.BytesIO()
-    np.save(file, array, **how)  # type: ignore[arg-type, call-overload]
+    np.save(file, array, **how)  # type: ignore[arg-type]
     return file.getvalue()
 
 
@@ -225,10 +225,22 @@ def test_lines_are_cut_at_any_place(rows: list[dict[str, object]], ended: bool, 
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"running...", b"[1]", b'{"ids": [1]}', b'{"token_ids": [1.5]}', b'{"token_ids": [-1]}', b'{"token_ids": [true]}',
-     b'{"token_ids": [4294967296]}', b'{"token_ids": [[1]]}', b'{"token_ids": "1"}', b'{"token_ids": [1', b"[" * 100_000,
-     b'{"token_ids": [NaN]}'],
-)  # fmt: skip
+    [
+        b"",
+        b"running...",
+        b"[1]",
+        b'{"ids": [1]}',
+        b'{"token_ids": [1.5]}',
+        b'{"token_ids": [-1]}',
+        b'{"token_ids": [true]}',
+        b'{"token_ids": [4294967296]}',
+        b'{"token_ids": [[1]]}',
+        b'{"token_ids": "1"}',
+        b'{"token_ids": [1',
+        b'{"token_ids": [NaN]}',
+        b"[" * 100_000,
+    ],
+)
 def test_a_broken_row_is_an_error_of_ours(line: bytes) -> None:
     with pytest.raises(OrderError):
         parse_row("x", line, ids="token_ids", source="source")

@@ -201,6 +201,7 @@ class Report(ManifestModel):
         default=None,
         description="where the spec is from, when it is not the release's own: the catalogue, a file, a guess",
     )
+    spec_is_guess: bool = Field(default=False, description="the spec is a draft that nobody has looked through")
     findings: tuple[Finding, ...]
     outcomes: tuple[Outcome, ...] = ()
     skipped: tuple[SkippedRule, ...]

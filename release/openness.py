@@ -87,6 +87,10 @@ class Openness(ManifestModel):
     osaid: tuple[OsaidElement, ...]
     note: str = NO_CERTIFICATION
 
+    def lacking(self) -> list[Component]:
+        """Components that the next class asks for and that are not there, not open, or not known."""
+        return [component for component in self.components if component.name in self.lacks_for_next]
+
     @property
     def class_text(self) -> str:
         """The class as a sentence's part, and what the next one asks for."""
@@ -210,7 +214,7 @@ def _class_of(by_name: Mapping[str, Component]) -> tuple[ModelClass | None, Mode
     reached: ModelClass | None = None
     for wanted in _FROM_THE_WIDEST:
         lacks = [
-            _lack(component)
+            component.name
             for component in by_name.values()
             if component.asked_by == wanted and component.required and not _counts(component, by_name)
         ]

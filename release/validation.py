@@ -80,6 +80,7 @@ def validate(
         level=level,
         sample=sample,
         spec_origin=target.document.origin if isinstance(target, ForeignTarget) else None,
+        spec_is_guess=isinstance(target, ForeignTarget) and target.document.is_guess,
         findings=tuple(sorted(kept, key=Finding.sort_key)),
         outcomes=tuple(sorted(outcomes, key=lambda outcome: outcome.code)),
         skipped=tuple(sorted(skipped, key=lambda rule: rule.code)),

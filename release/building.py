@@ -8,6 +8,7 @@ agree is not judged here but by the rules, on any manifest.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,7 @@ TOKENIZER_FILE = "tokenizer/tokenizer.json"
 SOURCES_FOLDER = "sources"
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+_STATE = re.compile(r"optim|rng|random_state|scheduler|scaler|training_args|train_state")
 
 
 class SourceCounts(ManifestModel):
@@ -340,7 +342,12 @@ def parts_held(paths: Iterable[str]) -> tuple[Literal["weights", "optimizer", "r
 
 def weight_files(paths: Iterable[str]) -> list[str]:
     """Those of a checkpoint's files that hold weights: safetensors files at the top of its folder."""
-    return sorted(path for path in paths if "/" not in path and path.endswith(TENSOR_SUFFIX))
+    return sorted(path for path in paths if "/" not in path and path.endswith(TENSOR_SUFFIX) and not is_state(path))
+
+
+def is_state(name: str) -> bool:
+    """Whether a file is called like what a trainer keeps beside the weights: optimizer, generators, arguments."""
+    return _STATE.search(name) is not None
 
 
 def _tensor_digests(base: str, folder: _Folder) -> TensorDigests:

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
+from open360.release.addresses import Addresses, is_public
 from open360.release.building import weight_files
 from open360.release.declarations import Declarations
 from open360.release.findings import EvidenceLevel, Location, Part, Sample
@@ -35,6 +37,8 @@ from open360.schema.serialization import parse_json
 
 MAX_DOCUMENT_BYTES = 16 << 20
 RANGE_BYTES = 8 << 20
+NO_MANIFEST = "there is no manifest that says which checkpoints there are"
+MAX_FETCHED_BYTES = 8 << 30  # of a checkpoint that is fetched to be run once
 
 Progress = Callable[[int, int, str], None]
 ItemT = TypeVar("ItemT")
@@ -82,6 +86,8 @@ class ReleaseView(Declarations):
     ) -> None:
         super().__init__(target)
         self.target, self.level, self.progress, self.sample = target, level, progress, sample
+        if isinstance(target, ForeignTarget | HubTarget):
+            target.survey.progress = progress
         self.unreadable: dict[str, str] = {}
         self.counts: dict[str, int] = {}
         self._tensor_files: dict[str, TensorFile] = {}
@@ -100,11 +106,22 @@ class ReleaseView(Declarations):
     @cached_property
     def survey(self) -> Survey:
         """What the Hub shows. Raises CannotCheckError for a folder."""
+        self._needs_listing()
         if isinstance(self.target, ForeignTarget):
             return self.target.survey
         if isinstance(self.target, HubTarget):
-            return Survey(self.target.hub, self.target.cache)
+            return self.target.survey
         raise CannotCheckError("the target is a folder: what is on the Hub is not looked at")
+
+    def _needs_listing(self) -> None:
+        if not self.level.includes(EvidenceLevel.LISTED):
+            raise CannotCheckError(f"level '{self.level}' does not look so closely: it needs level 'listed'")
+
+    @cached_property
+    def addresses(self) -> Addresses:
+        """Looks at addresses outside the Hub. Raises CannotCheckError for a folder."""
+        endpoint = urlsplit(self.survey.hub.endpoint).hostname or ""
+        return Addresses(self.progress, public_only=is_public(endpoint))
 
     @cached_property
     def repositories(self) -> list[Repo]:
@@ -121,9 +138,10 @@ class ReleaseView(Declarations):
     def checkpoints(self) -> list[SeenCheckpoint]:
         """Checkpoints that are there, run by run and step by step. Raises CannotCheckError without a manifest."""
         if self.foreign is not None:
+            self._needs_listing()
             return list(self._listed_checkpoints(self.foreign))
         if self.readable_manifest is None:
-            raise CannotCheckError("there is no manifest that says which checkpoints there are")
+            raise CannotCheckError(NO_MANIFEST)
         return [
             SeenCheckpoint(
                 run=run,
@@ -155,6 +173,18 @@ class ReleaseView(Declarations):
                         files=listed.files,
                         listed=listed,
                     )
+
+    @cached_property
+    def loaded_checkpoints(self) -> list[SeenCheckpoint]:
+        """The sample of them whose content is looked at."""
+        return self.sampled(self.checkpoints, lambda seen: f"{seen.run.name}/{seen.name}")
+
+    def checkpoints_by_run(self, checkpoints: list[SeenCheckpoint] | None = None) -> list[list[SeenCheckpoint]]:
+        """Checkpoints that are there (or those given), those of each run together."""
+        runs: dict[str, list[SeenCheckpoint]] = {}
+        for seen in self.checkpoints if checkpoints is None else checkpoints:
+            runs.setdefault(seen.run.name, []).append(seen)
+        return list(runs.values())
 
     def place_of_checkpoint(self, seen: SeenCheckpoint, field: str = "") -> Location:
         """Where the release speaks of a checkpoint: its place in the manifest, or its revision."""
@@ -189,6 +219,20 @@ class ReleaseView(Declarations):
             Part.REPOSITORY: lambda: len(self.repositories),
         }
         return counts[part]()
+
+    def listed_below(self, folder: str) -> set[str]:
+        """Paths inside a folder of the release that the target shows."""
+        return self._listed_by_folder.get(folder, set())
+
+    @cached_property
+    def _listed_by_folder(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        roots = {seen.root for seen in self.checkpoints}
+        for path in self.listing:
+            for end in (i for i, character in enumerate(path) if character == "/"):
+                if path[:end] in roots:
+                    found.setdefault(path[:end], set()).add(path[end + 1 :])
+        return found
 
     def leads_out(self, path: str) -> bool:
         """Whether a path is a link that leaves the release."""
@@ -253,30 +297,53 @@ class ReleaseView(Declarations):
             yield path, FileDigest(bytes=size, sha256=sha256.hexdigest())
 
     def intact(self, path: str) -> bool:
-        """Whether a file is there with the bytes of the manifest; another one is reported once, and read no further."""
+        """Whether a file is there with the bytes of the manifest; another one is reported once, and read no further.
+
+        What no manifest speaks of is as intact as it is listed.
+        """
         record = self._records.get(path)
+        if record is None:
+            return self.foreign is not None and path in self.listing
         digest = self.digests.get(path)
-        return record is not None and digest is not None and digest.sha256 == record.sha256
+        return digest is not None and digest.sha256 == record.sha256
 
     @cached_property
     def _records(self) -> dict[str, FileRecord]:
-        return {record.path: record for record in self.files}
+        return {record.path: record for record in self.files} if self.readable_manifest is not None else {}
 
-    def weight_paths(self, checkpoint: CheckpointRecord) -> list[str]:
-        """Paths of the files that hold the weights of a checkpoint."""
-        return [f"{checkpoint.folder}/{path}" for path in weight_files(file.path for file in checkpoint.files)]
+    def size_of(self, path: str) -> int:
+        """Bytes of a file by the manifest, else by the listing."""
+        return self._records[path].bytes if path in self._records else self.listing[path].bytes
 
-    def folder_of(self, checkpoint: CheckpointRecord) -> Path | None:
-        """The folder of a checkpoint on this disk, when all of its files are there and intact."""
-        paths = [f"{checkpoint.folder}/{file.path}" for file in checkpoint.files]
-        if not isinstance(self.target, FolderTarget) or not all(self.intact(path) for path in paths):
-            return None
-        return self.target.root / checkpoint.folder
+    def weight_paths(self, checkpoint: SeenCheckpoint) -> list[str]:
+        """Paths of the safetensors files that hold the weights of a checkpoint."""
+        return [checkpoint.path(path) for path in weight_files(checkpoint.files)]
+
+    @contextlib.contextmanager
+    def folder_of(self, checkpoint: SeenCheckpoint) -> Iterator[Path | None]:
+        """A folder on this disk with a checkpoint's files; None when one is not intact, or they are too many bytes.
+
+        What is far away is fetched for the time of the block.
+        """
+        if not all(self.intact(checkpoint.path(path)) for path in checkpoint.files):
+            yield None
+        elif isinstance(self.target, FolderTarget):
+            yield self.target.root / checkpoint.root
+        elif sum(file.bytes for file in checkpoint.files.values()) > MAX_FETCHED_BYTES:
+            yield None
+        else:
+            with self.local_files(*(checkpoint.path(path) for path in checkpoint.files)) as files:
+                folder = files[0].parent / "checkpoint"
+                for inside, file in zip(checkpoint.files, files, strict=True):
+                    place = folder / inside
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    file.rename(place)
+                yield folder
 
     def tensor_file(self, path: str) -> TensorFile:
         """A safetensors file of the release. Raises TensorFileError when it is malformed."""
         if path not in self._tensor_files:
-            size = self._records[path].bytes
+            size = self.size_of(path)
             file = open_tensor_file(path, size, lambda begin, end: self._part_of_tensors(path, begin, end))
             self._tensor_files[path] = file
             self.counts["tensors"] = self.counts.get("tensors", 0) + len(file.spans)
@@ -288,18 +355,21 @@ class ReleaseView(Declarations):
         except TargetError as error:  # it was whole a moment ago
             raise TensorFileError(path, str(error)) from error
 
-    def weights(self, checkpoint: CheckpointRecord) -> WeightStatistics | None:
+    def weights(self, checkpoint: SeenCheckpoint) -> WeightStatistics | None:
         """Statistics of a checkpoint's weights, read once; None when its files are not intact."""
         paths = self.weight_paths(checkpoint)
-        if checkpoint.folder not in self._weights:
+        if checkpoint.root not in self._weights:
             whole = bool(paths) and all(self.intact(path) for path in paths)
-            self._weights[checkpoint.folder] = (
-                weight_statistics([self.tensor_file(p) for p in paths]) if whole else None
-            )
+            self._weights[checkpoint.root] = weight_statistics([self.tensor_file(p) for p in paths]) if whole else None
             self.counts["checkpoints"] = sum(found is not None for found in self._weights.values())
             if self.progress is not None:
-                self.progress(len(self._weights), self._checkpoint_count, checkpoint.name)
-        return self._weights[checkpoint.folder]
+                self.progress(len(self._weights), len(self.loaded_checkpoints), checkpoint.name)
+        return self._weights[checkpoint.root]
+
+    def count_hashed(self, size: int) -> None:
+        """Note that a file of `size` bytes was hashed."""
+        self.counts["hashed_files"] = self.counts.get("hashed_files", 0) + 1
+        self.counts["hashed_bytes"] = self.counts.get("hashed_bytes", 0) + size
 
     def count_chunk(self, chunk: ChunkRecord) -> None:
         """Note that a chunk was read."""
@@ -307,10 +377,6 @@ class ReleaseView(Declarations):
         self.counts["rows"] = self.counts.get("rows", 0) + chunk.rows
         if self.progress is not None:
             self.progress(self.counts["chunks"], sum(len(run.chunks) for run in self.manifest.runs), chunk.name)
-
-    @cached_property
-    def _checkpoint_count(self) -> int:
-        return sum(len(run.checkpoints) for run in self.manifest.runs)
 
     @contextlib.contextmanager
     def local_files(self, *paths: str) -> Iterator[list[Path]]:
@@ -322,8 +388,9 @@ class ReleaseView(Declarations):
                 if here is None:
                     here = Path(folder, f"{number}-{path.rsplit('/', 1)[-1]}")
                     with here.open("wb") as file:
-                        for begin in range(0, self._records[path].bytes, RANGE_BYTES):
-                            end = min(begin + RANGE_BYTES, self._records[path].bytes)
+                        size = self.size_of(path)
+                        for begin in range(0, size, RANGE_BYTES):
+                            end = min(begin + RANGE_BYTES, size)
                             file.write(self.target.read_range(path, begin, end))
                 found.append(here)
             yield found

@@ -14,11 +14,27 @@ from open360.release.rules.documents import (
 )
 from open360.release.rules.integrity import AlteredFile, ExtraFile, MisplacedFile, MissingFile, UnsafePath, WrongSize
 from open360.release.rules.licenses import LicenseContradiction, LicenseMissing, UnknownSpdxId
+from open360.release.rules.lists import ListDiffers
 from open360.release.rules.orders import OrderUndeclared, OrderUnknown
-from open360.release.rules.positions import ConfigDiffers, SwappedCheckpoint, TokenizerDiffers, WrongParent
+from open360.release.rules.positions import (
+    ConfigDiffers,
+    PositionNotContinued,
+    SwappedCheckpoint,
+    TokenizerDiffers,
+    WrongParent,
+)
+from open360.release.rules.revisions import (
+    AliasDiffers,
+    CardMissing,
+    RepositoryMissing,
+    RevisionMoved,
+    RevisionUnpinned,
+    ServedBytesDiffer,
+    StrayFiles,
+)
 from open360.release.rules.rule import CannotCheckError, Rule
-from open360.release.rules.series import BrokenChain, MissingPart, SeriesIncomplete
-from open360.release.rules.storage import PickleWeights, RepeatedWeights
+from open360.release.rules.series import BrokenChain, LabelDiffers, MissingPart, SeriesIncomplete
+from open360.release.rules.storage import PickleWeights, RepeatedWeights, StorageChanges
 from open360.release.rules.tensors import UnreadableTensors, WrongShapes, WrongTensorsDigest
 from open360.release.rules.traces import EvaluationMissing, NonFiniteMetric, TraceInconsistent, TraceMissing
 from open360.release.rules.weights import (
@@ -45,18 +61,29 @@ RULES: tuple[Rule, ...] = (
     UnlikeNeighbours(),
     ForwardPassFails(),
     UnreadableTensors(),
+    LabelDiffers(),
+    StorageChanges(),
+    PositionNotContinued(),
+    ListDiffers(),
     LockMissing(),
     UnpinnedCode(),
     StaleSegments(),
     ChunkRanges(),
     ChunkRows(),
     TrainedOnOtherRows(),
+    RevisionMoved(),
+    RevisionUnpinned(),
+    CardMissing(),
+    StrayFiles(),
+    AliasDiffers(),
+    RepositoryMissing(),
     MissingFile(),
     ExtraFile(),
     WrongSize(),
     AlteredFile(),
     UnsafePath(),
     MisplacedFile(),
+    ServedBytesDiffer(),
     LicenseMissing(),
     UnknownSpdxId(),
     LicenseContradiction(),

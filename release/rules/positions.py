@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from open360.release.building import POSITION_FILE
-from open360.release.findings import EvidenceLevel, Finding
-from open360.release.rules.rule import BOTH, Rule
-from open360.release.view import ReleaseView
+from open360.release.findings import EvidenceLevel, Finding, Part
+from open360.release.hub_objects import RemoteFile
+from open360.release.rules.rule import BOTH, SPEC_READ, Rule
+from open360.release.view import ReleaseView, SeenCheckpoint
 from open360.schema.manifest import CheckpointRecord, RunRecord
+from open360.schema.series import PositionFile
 
 SWAPPED = "CKP004"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 TRAIN_AGAIN = "build the checkpoint again, or publish the right one under this name"
 
 
-def _positions(release: ReleaseView) -> Iterator[tuple[RunRecord, CheckpointRecord, str, dict[str, Any]]]:
-    """Checkpoints with an intact position, its path and content."""
-    for run, checkpoint in release.built_checkpoints():
-        path = f"{checkpoint.folder}/{POSITION_FILE}"
-        if release.intact(path):
+def _positions(release: ReleaseView) -> Iterator[tuple[str, CheckpointRecord, str, dict[str, Any]]]:
+    """Checkpoints of ours with an intact position: run, record, and the position's path and content."""
+    for seen in release.loaded_checkpoints:
+        path = seen.path(POSITION_FILE)
+        if seen.record is not None and release.intact(path):
             content = release.document(path)
-            yield run, checkpoint, path, content if isinstance(content, dict) else {}
+            yield seen.run.name, seen.record, path, content if isinstance(content, dict) else {}
 
 
 class SwappedCheckpoint(Rule):
@@ -47,6 +51,12 @@ class SwappedCheckpoint(Rule):
     code = SWAPPED
     name = "swapped-checkpoint"
     level = EvidenceLevel.LOADED
+    requires = frozenset({SPEC_READ})
+    part = Part.CHECKPOINT
+
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints of the sample that open360's trainer wrote."""
+        return sum(seen.record is not None for seen in release.loaded_checkpoints)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint whose position is that of another."""
@@ -54,7 +64,7 @@ class SwappedCheckpoint(Rule):
             digests = position.get("tensors")
             weights = digests.get("weights") if isinstance(digests, dict) else None
             facts = [
-                ("run", run.name, position.get("run")),
+                ("run", run, position.get("run")),
                 ("checkpoint", checkpoint.name, position.get("checkpoint")),
                 ("step", checkpoint.step, position.get("step")),
                 ("next_row", checkpoint.end_row, position.get("next_row")),
@@ -89,10 +99,13 @@ class WrongParent(Rule):
     name = "wrong-parent"
     level = EvidenceLevel.LOADED
     requires = BOTH | {SWAPPED}
+    part = Part.CHECKPOINT
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each digest that differs."""
-        for run, checkpoint, path, position in _positions(release):
+        records = {record.name: record for record in release.manifest.runs}
+        for name, checkpoint, path, position in _positions(release):
+            run = records[name]
             weights = {other.name: other.tensors.weights for other in run.checkpoints}
             rows = {chunk.name: chunk.rows_sha256 for chunk in run.chunks}
             facts = [("parent_sha256", checkpoint.parent, weights), ("rows_sha256", checkpoint.chunk, rows)]
@@ -149,32 +162,38 @@ class ConfigDiffers(Rule):
 
     code = "CKP008"
     name = "config-differs"
-    level = EvidenceLevel.LOADED
+    level = EvidenceLevel.LISTED
+    requires = frozenset({SPEC_READ})
+    part = Part.CHECKPOINT
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint."""
-        for run, record in release.built_runs():
-            for checkpoint in record.checkpoints:
-                path = f"{checkpoint.folder}/config.json"
-                if not release.intact(path):
-                    continue
-                config = release.document(path)
-                config = config if isinstance(config, dict) else {}
-                wrong = [
-                    f"{key} is {config.get(key)!r}, declared {value!r}"
-                    for key, value in run.architecture.items()
-                    if config.get(key, value if key != "model_type" else None) != value
-                ]
-                if wrong:
-                    message = f"its configuration differs: {'; '.join(wrong)}"[:600]
-                    yield self.finding(path, checkpoint.name, message, "correct the one that is wrong, build again")
+        close = release.level.includes(EvidenceLevel.HASHED)
+        for checkpoint in release.checkpoints:
+            path = checkpoint.path("config.json")
+            if "config.json" not in checkpoint.files or (close and not release.intact(path)):
+                continue
+            config = release.document(path)
+            if config is None and checkpoint.record is not None and not close:
+                continue  # a file that is not there, or not readable, is told by a rule of its own
+            config = config if isinstance(config, dict) else {}
+            wrong = [
+                f"{key} is {config.get(key)!r}, declared {value!r}"
+                for key, value in checkpoint.run.architecture.items()
+                if config.get(key, value if key != "model_type" else None) != value
+            ]
+            if wrong:
+                message = f"its configuration differs: {'; '.join(wrong)}"[:600]
+                yield self.finding(path, checkpoint.name, message, "correct the one that is wrong, build again")
 
 
 class TokenizerDiffers(Rule):
     """A checkpoint has another tokenizer than its corpus.
 
     ## What it does
-    Compares the sha256 of `tokenizer.json` in every checkpoint with that of the run's corpus.
+    Compares the tokenizer's files (`tokenizer.json`, `tokenizer.model`, `vocab.json`, `merges.txt`) in every checkpoint
+    with those of the run's corpus, where the manifest or the spec has their sha256, else with those of most
+    checkpoints of the run. The listing says enough: nothing is read.
 
     ## Why is this bad?
     The model is fed other ids than it was trained on. It answers with slightly or entirely wrong text, and nothing
@@ -193,14 +212,120 @@ class TokenizerDiffers(Rule):
 
     code = "CKP009"
     name = "tokenizer-differs"
+    level = EvidenceLevel.LISTED
+    requires = frozenset({SPEC_READ})
+    part = Part.CHECKPOINT
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint."""
-        expected = {corpus.name: corpus.tokenizer_sha256 for corpus in release.manifest.corpora}
-        for run, checkpoint in release.built_checkpoints():
-            for file in checkpoint.files:
-                digest = expected.get(run.corpus or "")
-                if file.path == "tokenizer.json" and digest is not None and file.sha256 != digest:
-                    message = f"its tokenizer has sha256 {file.sha256}, that of corpus '{run.corpus}' {digest}"
-                    fix = "put the tokenizer of the corpus into the checkpoint"
-                    yield self.finding(f"{checkpoint.folder}/{file.path}", checkpoint.name, message, fix)
+        for checkpoints in release.checkpoints_by_run():
+            expected = _declared_tokenizer(release, checkpoints[0])
+            for name in TOKENIZER_FILES:
+                contents = Counter(
+                    _content(checkpoint.files[name]) for checkpoint in checkpoints if name in checkpoint.files
+                )
+                usual = contents.most_common(1)[0][0] if contents else None
+                wanted = expected.get(name, usual)
+                origin = "its corpus" if name in expected else "most checkpoints"
+                for checkpoint in checkpoints:
+                    found = _content(checkpoint.files[name]) if name in checkpoint.files else None
+                    comparable = found is not None and wanted is not None and len(found) == len(wanted)
+                    if comparable and found != wanted:
+                        message = f"its {name} has the digest {found}, that of {origin} {wanted}"
+                        fix = "put the tokenizer of the corpus into the checkpoint"
+                        yield self.finding(checkpoint.path(name), checkpoint.name, message, fix)
+                        break
+
+
+def _content(file: RemoteFile) -> str | None:
+    """What only equal files share: the sha256 where it is listed, else the git id."""
+    return file.sha256 or file.git_id
+
+
+def _declared_tokenizer(release: ReleaseView, checkpoint: SeenCheckpoint) -> dict[str, str]:
+    """sha256 of the tokenizer's files, as far as the manifest or the spec says them."""
+    corpus = release.spec.corpus_of(checkpoint.run)
+    if corpus is None:
+        return {}
+    if release.readable_manifest is not None:
+        built = {record.name: record.tokenizer_sha256 for record in release.manifest.corpora}
+        return {"tokenizer.json": built[corpus.name]} if corpus.name in built else {}
+    files = corpus.tokenizer.files if corpus.tokenizer is not None else ()
+    return {file.path.rsplit("/", 1)[-1]: file.sha256 for file in files}
+
+
+class PositionNotContinued(Rule):
+    """A checkpoint's own note of where the training stood is not what the schedule says.
+
+    ## What it does
+    Reads the small JSON file in each revision that the series names (`position`), and compares its step, its tokens,
+    and its epoch and rows of the epoch with the schedule: with `n` rows an epoch, checkpoint `s` has finished
+    `rows(s) // n` epochs and seen `rows(s) % n` rows of the next.
+
+    ## Why is this bad?
+    After a restart, rows were seen twice or left out: the published order is not the one that was trained.
+
+    ## Example
+    Step 9,000 lies in the second epoch, and its state says that 12 rows of the first one were seen.
+
+    ## Remedy
+    Declare what happened (`restarts`, `skipped`, a run of its own from there on), or publish the right state.
+
+    ## Seen in practice
+    Resuming OLMo in a second epoch did not restore the epoch and did not reset the first row: data was skipped or
+    repeated after a restart, until the trainer was mended.
+    """
+
+    code = "CKP018"
+    name = "position-not-continued"
+    level = EvidenceLevel.LISTED
+    requires = frozenset({SPEC_READ})
+    part = Part.CHECKPOINT
+
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints of series that name such a file."""
+        return sum(_position_file(seen) is not None for seen in release.checkpoints)
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each checkpoint."""
+        for seen in release.checkpoints:
+            file = _position_file(seen)
+            if file is None:
+                continue
+            path = seen.path(file.path)
+            noted = release.document(path) if file.path in seen.files else None
+            if not isinstance(noted, dict):
+                message = f"its series names the position '{file.path}': expected a JSON file there, found none"
+                yield self.finding(path, seen.name, message, "publish it, or correct 'position' of the series")
+                continue
+            wrong = [
+                f"{key} is {noted.get(key)!r}, expected {value}"
+                for key, value in _expected_position(release, seen, file)
+                if noted.get(key) != value
+            ]
+            if wrong:
+                message = f"its position says: {'; '.join(wrong)}"[:600]
+                fix = "declare what happened as 'restarts' or 'skipped', or publish the right state"
+                yield self.finding(path, seen.name, message, fix)
+
+
+def _position_file(seen: SeenCheckpoint) -> PositionFile | None:
+    return seen.run.series.position if seen.run.series is not None else None
+
+
+def _expected_position(
+    release: ReleaseView, seen: SeenCheckpoint, file: PositionFile
+) -> Iterator[tuple[str, int | None]]:
+    """`(key, value)` of what the schedule says; nothing where it does not."""
+    rows = release.rows_at(seen.run, seen.step)
+    corpus = release.spec.corpus_of(seen.run)
+    an_epoch = corpus.files.total_rows if corpus is not None and corpus.files is not None else None
+    if file.step is not None:
+        yield file.step, seen.step
+    if file.tokens is not None and seen.tokens is not None:
+        yield file.tokens, seen.tokens
+    if rows is not None and an_epoch is not None:
+        if file.epoch is not None:
+            yield file.epoch, rows // an_epoch
+        if file.rows is not None:
+            yield file.rows, rows % an_epoch

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from open360.release.building import parts_held
-from open360.release.findings import Finding, Location
-from open360.release.rules.rule import Rule
-from open360.release.view import ReleaseView
+from open360.release.declared_names import read_names
+from open360.release.findings import EvidenceLevel, Finding, Location, Part
+from open360.release.hub_objects import Repo
+from open360.release.rules.rule import SPEC_READ, CannotCheckError, Rule
+from open360.release.rules.storage import all_weight_files
+from open360.release.survey import revision_root
+from open360.release.view import NO_MANIFEST, ReleaseView, SeenCheckpoint
 from open360.schema.layout import MANIFEST_FILE
 from open360.schema.manifest import CheckpointRecord, RunRecord
 from open360.schema.run import Run
@@ -15,14 +19,18 @@ from open360.schema.schedule import CheckpointPlan
 from open360.schema.series import Series
 
 BUILD_AGAIN = "run 'dvc repro' to build what is missing, or correct the series"
+PUBLISH_IT = "publish it, or list it in 'missing' of the series with the reason"
+COMPLETE_IT = "build the checkpoint again and publish all of it, or declare what is there"
+HOUSEKEEPING = frozenset({".gitattributes", ".gitignore", "README.md"})
 
 
 class SeriesIncomplete(Rule):
     """The checkpoints are not those that the series declares.
 
     ## What it does
-    Works out names, steps and tokens of all checkpoints from the spec and compares them with the manifest, both ways.
-    Checkpoints that the series lists as `missing`, with the reason, are not asked for.
+    Works out names, steps and tokens of all checkpoints from the spec and compares them, both ways, with the manifest,
+    or with the branches and tags on the Hub where there is none. Checkpoints that the series lists as `missing`, with
+    the reason, are not asked for. A branch that differs in its token count only is told by another rule.
 
     ## Why is this bad?
     Who studies training over time finds holes where checkpoints were promised, or reads steps and tokens off names
@@ -41,9 +49,22 @@ class SeriesIncomplete(Rule):
 
     code = "CKP001"
     name = "series-incomplete"
+    level = EvidenceLevel.LISTED
+    requires = frozenset({SPEC_READ})
+    part = Part.CHECKPOINT
+
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints that are declared."""
+        return sum(len(release.plans(run)) for run in release.spec.all_runs())
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint (or run) that is missing, too many or at another place."""
+        if release.foreign is not None:
+            for repo in release.foreign.model_repos:
+                yield from self._check_branches(release, repo)
+            return
+        if release.readable_manifest is None:
+            raise CannotCheckError(NO_MANIFEST)
         built = {record.name: record for record in release.manifest.runs}
         declared = {run.name: run for run in release.spec.all_runs()}
         for name in sorted(declared.keys() - built.keys()):
@@ -54,6 +75,18 @@ class SeriesIncomplete(Rule):
             yield self.finding(Location(path=MANIFEST_FILE, pointer="/runs"), name, message, "declare it in the spec")
         for run, record in release.built_runs():
             yield from self._check_run(release, run, record)
+
+    def _check_branches(self, release: ReleaseView, repo: Repo) -> Iterator[Finding]:
+        found = read_names(release, repo)
+        for run, plan in found.missing:
+            if run.series is not None and not _is_excused(run.series, plan):
+                place = release.place(f"{release.run_pointer(run.name)}/series")
+                message = f"checkpoint '{plan.name}' (step {plan.step}) is declared, but {repo} has no such revision"
+                yield self.finding(place, plan.name, message, PUBLISH_IT)
+        for run, revision in found.undeclared:
+            message = f"it is called like a checkpoint of run '{run.name}', but its series does not declare it"
+            fix = "remove it, or declare it in the series"
+            yield self.finding(revision_root(repo, revision), revision, message, fix)
 
     def _check_run(self, release: ReleaseView, run: Run, record: RunRecord) -> Iterator[Finding]:
         plans = {plan.name: plan for plan in release.plans(run)}
@@ -106,45 +139,112 @@ class MissingPart(Rule):
     Build the checkpoint again, or declare what is there (`optimizer: final`, `never`).
 
     ## Seen in practice
-    Amber's card says that optimizer states are released; none of its branches holds one.
+    Amber's card says that optimizer states are released; none of its branches holds one. Branches of pythia-12b and
+    pythia-6.9b were empty after uploads that met the Hub's limits, and three seeds of pythia-410m had no weights.
     """
 
     code = "CKP002"
     name = "missing-part"
+    level = EvidenceLevel.LISTED
+    requires = frozenset({SPEC_READ})
+    part = Part.CHECKPOINT
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
-        """One finding for each part of each checkpoint."""
-        for run, record in release.built_runs():
-            for checkpoint in record.checkpoints:
-                paths = [file.path for file in checkpoint.files]
-                held: set[str] = set(parts_held(paths))
-                for part in [*_needed_parts(run, record, checkpoint), *checkpoint.holds]:
-                    if part not in held:
-                        held.add(part)
-                        message = f"it holds no {part}, which the release says it does"
-                        fix = "build the checkpoint again, or declare what is there"
-                        yield self.finding(release.place_of(record, checkpoint), checkpoint.name, message, fix)
-                names = {path.rsplit("/", 1)[-1] for path in paths if path.count("/") == 0}
-                for what, there in [
-                    ("configuration (config.json)", "config.json" in names),
-                    ("tokenizer", bool(names & {"tokenizer.json", "tokenizer.model", "vocab.json"})),
-                ]:
-                    if not there:
-                        fix = "build the checkpoint again: it is then usable on its own"
-                        place = release.place_of(record, checkpoint)
-                        yield self.finding(place, checkpoint.name, f"it holds no {what}", fix)
+        """One finding for each checkpoint."""
+        for checkpoints in release.checkpoints_by_run():
+            last = max(checkpoint.step for checkpoint in checkpoints)
+            for checkpoint in checkpoints:
+                missing = list(_missing_parts(release, checkpoint, is_last=checkpoint.step == last))
+                if missing:
+                    empty = not set(checkpoint.files) - HOUSEKEEPING
+                    message = f"it holds no {', no '.join(missing)}" if not empty else "it is empty"
+                    place = release.place_of_checkpoint(checkpoint)
+                    yield self.finding(place, checkpoint.name, message, COMPLETE_IT)
 
 
-def _needed_parts(run: Run, record: RunRecord, checkpoint: CheckpointRecord) -> list[str]:
-    series = run.series
+def _missing_parts(release: ReleaseView, checkpoint: SeenCheckpoint, *, is_last: bool) -> Iterator[str]:
+    needed = _needed_parts(checkpoint, is_last=is_last)
+    if checkpoint.record is not None:
+        held: set[str] = set(parts_held(checkpoint.files))
+        yield from (part for part in dict.fromkeys([*needed, *checkpoint.record.holds]) if part not in held)
+    else:
+        weights = all_weight_files(checkpoint.files)
+        if not weights:
+            yield "weights"
+        yield from (f"'{name}', which its index lists" for name in _missing_shards(release, checkpoint))
+        if "optimizer" in needed and not any("optim" in name for name in checkpoint.files):
+            yield "optimizer state, which the release says it does"
+    names = {path for path in checkpoint.files if "/" not in path}
+    if "config.json" not in names:
+        yield "configuration (config.json)"
+    if not names & {"tokenizer.json", "tokenizer.model", "vocab.json"}:
+        yield "tokenizer"
+
+
+def _missing_shards(release: ReleaseView, checkpoint: SeenCheckpoint) -> list[str]:
+    """Files that an index of the weights lists and the revision lacks."""
+    missing: set[str] = set()
+    for name in checkpoint.files:
+        if name.endswith((".safetensors.index.json", ".bin.index.json")) and "/" not in name:
+            index = release.document(checkpoint.path(name))
+            places = index.get("weight_map") if isinstance(index, dict) else None
+            files = set(places.values()) if isinstance(places, dict) else set()
+            missing |= {str(file)[:200] for file in files if file not in checkpoint.files}
+    return sorted(missing)
+
+
+def _needed_parts(checkpoint: SeenCheckpoint, *, is_last: bool) -> list[str]:
+    series = checkpoint.run.series
     if series is None:
         return ["weights"]
-    is_last = checkpoint.step == max(c.step for c in record.checkpoints)
     resumable = series.optimizer == "always" or (series.optimizer == "final" and is_last)
+    if checkpoint.record is None and checkpoint.run.hub.optimizer is not None:
+        resumable = False  # they are in a repository of their own
     for other in series.stored_otherwise:
         if checkpoint.name in other.checkpoints and other.optimizer is not None:
             resumable = other.optimizer
     return ["weights", "optimizer", "rng", "position"] if resumable else ["weights"]
+
+
+class LabelDiffers(Rule):
+    """The token count in a checkpoint's name is not what the schedule gives.
+
+    ## What it does
+    Reads the step in the names of branches and tags, works out the tokens seen by then from batch, sequence length and
+    rounding of the spec, and compares them with the count in the name.
+
+    ## Why is this bad?
+    Whoever plots against the tokens in the names is wrong, by a rounding or by a factor; and if the names are right,
+    the declared batch is not the one that was trained.
+
+    ## Example
+    `stage2-ingredient1-step11931-tokens50B` in a family whose other names round up (`tokens51B`).
+
+    ## Remedy
+    Store tokens by formula, not by name: correct `tokens` of the series, or the batch, or the name.
+
+    ## Seen in practice
+    OLMo 2 rounds up in its first stage, down in the second stage of two sizes and up in that of two others, which was
+    reported as an error; the names of OLMo-7B fit a batch of 2,160 only, where its configuration says 2,048.
+    """
+
+    code = "CKP016"
+    name = "label-differs"
+    level = EvidenceLevel.LISTED
+    requires = frozenset({SPEC_READ})
+    part = Part.CHECKPOINT
+
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints whose names have a token count."""
+        return sum(seen.run.series is not None and "{tokens" in seen.run.series.name for seen in release.checkpoints)
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each name."""
+        for repo in release.foreign.model_repos if release.foreign is not None else ():
+            for plan, revision in read_names(release, repo).relabelled:
+                message = f"step {plan.step} has seen {plan.tokens} tokens, which gives the name '{plan.name}'"
+                fix = "correct 'tokens' or 'batch' of the run, or the name"
+                yield self.finding(revision_root(repo, revision), revision, message, fix)
 
 
 class BrokenChain(Rule):
@@ -172,6 +272,7 @@ class BrokenChain(Rule):
 
     code = "CKP005"
     name = "broken-chain"
+    part = Part.CHECKPOINT
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each link that does not hold."""

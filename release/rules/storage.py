@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-from open360.release.building import weight_files
-from open360.release.findings import EvidenceLevel, Finding, Severity
-from open360.release.rules.rule import Rule
-from open360.release.view import ReleaseView
-from open360.schema.manifest import CheckpointRecord, RunRecord
+from open360.release.building import is_state, weight_files
+from open360.release.findings import EvidenceLevel, Finding, Part, Severity
+from open360.release.rules.rule import SPEC_READ, Rule
+from open360.release.view import ReleaseView, SeenCheckpoint
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+LARGEST_DIFFERENCE, HEADER_BYTES = 0.02, 4096
 
 
 class RepeatedWeights(Rule):
@@ -38,40 +39,50 @@ class RepeatedWeights(Rule):
 
     code = "CKP003"
     name = "repeated-weights"
+    level = EvidenceLevel.LISTED
+    requires = frozenset({SPEC_READ})
+    part = Part.CHECKPOINT
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint that repeats an earlier one."""
         equal = [set(group) for run in release.spec.all_runs() if run.series is not None for group in run.series.equal]
-        seen: dict[str, tuple[RunRecord, CheckpointRecord]] = {}
-        for run, checkpoint in release.built_checkpoints():
+        earlier: dict[str, SeenCheckpoint] = {}
+        for checkpoint in release.checkpoints:
             digests = set(_weight_digests(release, checkpoint))
-            before = next((seen[digest] for digest in sorted(digests) if digest in seen), None)
+            before = next((earlier[digest] for digest in sorted(digests) if digest in earlier), None)
             for digest in digests:
-                seen.setdefault(digest, (run, checkpoint))
-            if before is None or any({before[1].name, checkpoint.name} <= group for group in equal):
+                earlier.setdefault(digest, checkpoint)
+            if before is None or any({before.name, checkpoint.name} <= group for group in equal):
                 continue
-            if before[0] is not run and checkpoint.step == 0:
+            if before.run.name != checkpoint.run.name and checkpoint.step == 0:
                 continue
-            message = f"its weights are those of '{before[1].name}' (step {before[1].step})"
+            message = f"its weights are those of '{before.name}' (step {before.step})"
             fix = "publish the right weights, or list both names in 'equal' of the series"
-            yield self.finding(release.place_of(run, checkpoint, "tensors"), checkpoint.name, message, fix)
+            place = release.place_of_checkpoint(checkpoint, "tensors")
+            yield self.finding(place, checkpoint.name, message, fix)
 
 
-def _weight_digests(release: ReleaseView, checkpoint: CheckpointRecord) -> Iterator[str]:
+def _weight_digests(release: ReleaseView, checkpoint: SeenCheckpoint) -> Iterator[str]:
     """Digests that only equal weights share."""
-    yield checkpoint.tensors.weights
-    weights = weight_files(file.path for file in checkpoint.files)
-    for file in checkpoint.files:
-        if file.path not in weights:
-            continue
-        yield file.sha256
-        path = f"{checkpoint.folder}/{file.path}"
-        if release.level.includes(EvidenceLevel.LISTED) and path in release.listing:
+    if checkpoint.record is not None:
+        yield checkpoint.record.tensors.weights
+    for inside in all_weight_files(checkpoint.files):
+        file, path = checkpoint.files[inside], checkpoint.path(inside)
+        if file.sha256 is not None:
+            yield file.sha256
+        if checkpoint.record is not None and path in release.listing:
             listed = release.listing[path].sha256
             if listed is not None:
                 yield listed
-        if release.level.includes(EvidenceLevel.HASHED) and path in release.digests:
+        if checkpoint.record is not None and release.level.includes(EvidenceLevel.HASHED) and path in release.digests:
             yield release.digests[path].sha256
+
+
+def all_weight_files(files: Iterable[str]) -> list[str]:
+    """Files at the top of a checkpoint that hold weights, in whatever format."""
+    names = list(files)
+    pickles = [name for name in names if "/" not in name and name.endswith(PICKLE_SUFFIXES) and not is_state(name)]
+    return [*weight_files(names), *sorted(pickles)]
 
 
 class PickleWeights(Rule):
@@ -98,22 +109,105 @@ class PickleWeights(Rule):
     code = "CKP007"
     name = "pickle-weights"
     severity = Severity.WARNING
+    level = EvidenceLevel.LISTED
+    requires = frozenset({SPEC_READ})
+    part = Part.CHECKPOINT
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each series, else for each checkpoint."""
-        for run, record in release.built_runs():
-            if run.series is not None and run.series.format == "pickle":
-                place = release.place(f"{release.run_pointer(run.name)}/series/format")
-                message = f"the checkpoints of run '{run.name}' are pickles"
-                yield self.finding(place, run.name, message, "publish them as safetensors too")
+        told: set[str] = set()
+        for checkpoint in release.checkpoints:
+            run = checkpoint.run
+            if run.series is not None and run.series.storage(checkpoint.name)[0] == "pickle":
+                if run.name not in told:
+                    told.add(run.name)
+                    place = release.place(f"{release.run_pointer(run.name)}/series/format")
+                    message = f"the checkpoints of run '{run.name}' are pickles"
+                    yield self.finding(place, run.name, message, "publish them as safetensors too")
                 continue
-            known = {f"{c.folder}/{file.path}" for c in record.checkpoints for file in c.files}
-            listed = set(release.listing) if release.level.includes(EvidenceLevel.LISTED) else set()
-            by_checkpoint: dict[str, list[str]] = defaultdict(list)
-            for path in sorted(known | listed):
-                parts = path.split("/")
-                if path.startswith(f"runs/{run.name}/checkpoints/") and path.endswith(PICKLE_SUFFIXES):
-                    by_checkpoint[parts[3]].append(path)
-            for name, paths in by_checkpoint.items():
-                message = f"'{name}' holds pickles: {', '.join(path.rsplit('/', 1)[1] for path in paths[:5])}"
-                yield self.finding(paths[0], name, message, "save them as safetensors")
+            pickles = sorted(name for name in _files_of(release, checkpoint) if name.endswith(PICKLE_SUFFIXES))
+            if pickles:
+                message = f"'{checkpoint.name}' holds pickles: {', '.join(pickles[:5])}"
+                yield self.finding(checkpoint.path(pickles[0]), checkpoint.name, message, "save them as safetensors")
+
+
+def _files_of(release: ReleaseView, checkpoint: SeenCheckpoint) -> set[str]:
+    """Files of a checkpoint that the manifest names or the target shows."""
+    known = set(checkpoint.files)
+    if checkpoint.record is not None:
+        known |= release.listed_below(checkpoint.root)
+    return known
+
+
+class StorageChanges(Rule):
+    """A checkpoint is stored otherwise than its siblings.
+
+    ## What it does
+    Compares format (safetensors or pickle), number of weight files and their bytes in all checkpoints of a run, from
+    the listing. What most of them have is the rule; one whose bytes differ by more than 2 % holds another type or
+    shape. Checkpoints of `stored_otherwise` are compared among themselves.
+
+    ## Why is this bad?
+    Differences between checkpoints then measure rounding instead of training, and scripts that walk along the series
+    break in the middle.
+
+    ## Example
+    Ten branches with float32 weights of 27 GB in three files, and one with bfloat16 of 13 GB in two.
+
+    ## Remedy
+    Publish them all in one form, or declare the others in `stored_otherwise`.
+
+    ## Seen in practice
+    Amber's main branch was uploaded again in bfloat16, while its other branches stayed as they were.
+    """
+
+    code = "CKP017"
+    name = "storage-changes"
+    level = EvidenceLevel.LISTED
+    requires = frozenset({SPEC_READ})
+    part = Part.CHECKPOINT
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each checkpoint that is stored otherwise than most."""
+        for checkpoints in release.checkpoints_by_run():
+            groups: dict[tuple[str | None, str | None], list[tuple[SeenCheckpoint, Form]]] = defaultdict(list)
+            for checkpoint in checkpoints:
+                form = _form_of(checkpoint)
+                series = checkpoint.run.series
+                if form is not None and series is not None:
+                    groups[series.storage(checkpoint.name)].append((checkpoint, form))
+            for group in groups.values():
+                yield from self._compare(release, group)
+
+    def _compare(self, release: ReleaseView, group: list[tuple[SeenCheckpoint, Form]]) -> Iterator[Finding]:
+        usual, _ = Counter((form.format, form.files) for _, form in group).most_common(1)[0]
+        sizes = sorted(form.bytes for _, form in group if (form.format, form.files) == usual)
+        middle = sizes[len(sizes) // 2]
+        for checkpoint, form in group:
+            wrong = []
+            if form.format != usual[0]:
+                wrong.append(f"its weights are {form.format}, those of most checkpoints {usual[0]}")
+            elif form.files != usual[1]:
+                wrong.append(f"its weights are in {form.files} files, those of most checkpoints in {usual[1]}")
+            elif abs(form.bytes - middle) > max(LARGEST_DIFFERENCE * middle, HEADER_BYTES):
+                wrong.append(f"its weights have {form.bytes} bytes, those of most checkpoints {middle}")
+            if wrong:
+                fix = "publish it in the form of the others, or declare it in 'stored_otherwise' of the series"
+                yield self.finding(release.place_of_checkpoint(checkpoint), checkpoint.name, wrong[0], fix)
+
+
+class Form(NamedTuple):
+    """How weights are stored."""
+
+    format: str
+    files: int
+    bytes: int
+
+
+def _form_of(checkpoint: SeenCheckpoint) -> Form | None:
+    files = all_weight_files(checkpoint.files)
+    tensors = [name for name in files if name.endswith(".safetensors")]
+    chosen = tensors or files
+    if not chosen:
+        return None
+    return Form("safetensors" if tensors else "pickles", len(chosen), sum(checkpoint.files[n].bytes for n in chosen))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from open360.release.building import OPTIMIZER_FILE
-from open360.release.findings import EvidenceLevel, Finding
+from open360.release.building import OPTIMIZER_FILE, weight_files
+from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.hashing import tensors_digest_of
 from open360.release.rules.architectures import expected_shapes, ignorable
-from open360.release.rules.rule import BOTH, Rule
-from open360.release.view import ReleaseView
+from open360.release.rules.rule import SPEC_READ, Rule
+from open360.release.view import ReleaseView, SeenCheckpoint
 from open360.schema.digests import TensorFileError, TensorSpan
-from open360.schema.manifest import CheckpointRecord
 from open360.schema.run import Run
 
 WRONG_SHAPES, UNREADABLE = "CKP011", "CKP015"
@@ -40,12 +39,18 @@ class UnreadableTensors(Rule):
     code = UNREADABLE
     name = "unreadable-tensors"
     level = EvidenceLevel.LOADED
+    requires = frozenset({SPEC_READ})
+    part = Part.CHECKPOINT
+
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints in the sample."""
+        return len(release.loaded_checkpoints)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each file."""
-        for _, checkpoint in release.built_checkpoints():
-            for file in checkpoint.files:
-                path = f"{checkpoint.folder}/{file.path}"
+        for checkpoint in release.loaded_checkpoints:
+            for inside in checkpoint.files:
+                path = checkpoint.path(inside)
                 if path.endswith(".safetensors") and release.intact(path):
                     try:
                         release.tensor_file(path)
@@ -74,11 +79,12 @@ class WrongTensorsDigest(Rule):
     code = "CKP010"
     name = "wrong-tensors-digest"
     level = EvidenceLevel.HASHED
+    part = Part.CHECKPOINT
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each digest that differs."""
         for run, checkpoint in release.built_checkpoints():
-            weights = release.weight_paths(checkpoint)
+            weights = [f"{checkpoint.folder}/{path}" for path in weight_files(file.path for file in checkpoint.files)]
             optimizer = f"{checkpoint.folder}/{OPTIMIZER_FILE}"
             parts = [("weights", weights, checkpoint.tensors.weights)]
             if checkpoint.tensors.optimizer is not None:
@@ -127,14 +133,20 @@ class WrongShapes(Rule):
     code = WRONG_SHAPES
     name = "wrong-shapes"
     level = EvidenceLevel.LOADED
-    requires = BOTH | {UNREADABLE}
+    requires = frozenset({SPEC_READ, UNREADABLE})
+    part = Part.CHECKPOINT
+
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints in the sample."""
+        return len(release.loaded_checkpoints)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint."""
-        for run, record in release.built_runs():
+        for checkpoints in release.checkpoints_by_run(release.loaded_checkpoints):
+            run = checkpoints[0].run
             expected = expected_shapes(run.architecture)
             origin = "the architecture"
-            for checkpoint in record.checkpoints:
+            for checkpoint in checkpoints:
                 spans = _spans(release, checkpoint)
                 if not spans:
                     continue
@@ -149,7 +161,7 @@ class WrongShapes(Rule):
                     yield self.finding(path, checkpoint.name, message, "convert or build the checkpoint again")
 
 
-def _spans(release: ReleaseView, checkpoint: CheckpointRecord) -> dict[str, TensorSpan]:
+def _spans(release: ReleaseView, checkpoint: SeenCheckpoint) -> dict[str, TensorSpan]:
     paths = release.weight_paths(checkpoint)
     if not all(release.intact(path) for path in paths):
         return {}
@@ -166,14 +178,10 @@ def _differences(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[in
             yield f"'{name}' has shape {list(found[name])}, expected {list(expected[name])}"
 
 
-def _wrong_types(run: Run, checkpoint: CheckpointRecord, spans: dict[str, TensorSpan]) -> Iterator[str]:
-    series = run.series
-    if series is None:
+def _wrong_types(run: Run, checkpoint: SeenCheckpoint, spans: dict[str, TensorSpan]) -> Iterator[str]:
+    if run.series is None:
         return
-    declared = series.dtype
-    for other in series.stored_otherwise:
-        if checkpoint.name in other.checkpoints:
-            declared = other.dtype or declared
+    _, declared = run.series.storage(checkpoint.name)
     for name, span in sorted(spans.items()):
         if declared is not None and span.dtype != DTYPES[declared]:
             yield f"'{name}' is {span.dtype}, expected {DTYPES[declared]}"

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from open360.release.findings import EvidenceLevel, Finding
+from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.rules.positions import SWAPPED
-from open360.release.rules.rule import BOTH, CannotCheckError, Rule
+from open360.release.rules.rule import SPEC_READ, CannotCheckError, Rule
 from open360.release.rules.tensors import BUILD_AGAIN, UNREADABLE, WRONG_SHAPES
 from open360.release.tensor_statistics import WeightStatistics, distance
-from open360.release.view import ReleaseView
+from open360.release.view import ReleaseView, SeenCheckpoint
 from open360.schema.errors import Open360Error
-from open360.schema.manifest import RunRecord
 from open360.schema.run import Run
 
 NON_FINITE = "CKP012"
@@ -46,11 +45,16 @@ class NonFiniteWeights(Rule):
     code = NON_FINITE
     name = "non-finite-weights"
     level = EvidenceLevel.LOADED
-    requires = BOTH | {UNREADABLE}
+    requires = frozenset({SPEC_READ, UNREADABLE})
+    part = Part.CHECKPOINT
+
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints in the sample."""
+        return len(release.loaded_checkpoints)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint."""
-        for _, checkpoint in release.built_checkpoints():
+        for checkpoint in release.loaded_checkpoints:
             found = release.weights(checkpoint)
             if found is not None and found.non_finite:
                 names = list(found.non_finite)
@@ -84,20 +88,25 @@ class UnlikeNeighbours(Rule):
     code = "CKP013"
     name = "unlike-neighbours"
     level = EvidenceLevel.LOADED
-    requires = BOTH | {NON_FINITE, WRONG_SHAPES, SWAPPED}
+    requires = frozenset({SPEC_READ, NON_FINITE, WRONG_SHAPES, SWAPPED})
+    part = Part.CHECKPOINT
+
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints in the sample."""
+        return len(release.loaded_checkpoints)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint that lies apart."""
-        for run, record in release.built_runs():
-            for index, message in _apart(release, run, record):
-                checkpoint = record.checkpoints[index]
+        for checkpoints in release.checkpoints_by_run(release.loaded_checkpoints):
+            for index, message in _apart(release, checkpoints):
+                checkpoint = checkpoints[index]
                 path = release.weight_paths(checkpoint)[0]
                 fix = "compare it with the trace and the evaluations, and publish the right weights"
                 yield self.finding(path, checkpoint.name, message, fix)
 
 
-def _apart(release: ReleaseView, run: Run, record: RunRecord) -> Iterator[tuple[int, str]]:
-    checkpoints = record.checkpoints
+def _apart(release: ReleaseView, checkpoints: list[SeenCheckpoint]) -> Iterator[tuple[int, str]]:
+    run = checkpoints[0].run
     known = [release.weights(checkpoint) for checkpoint in checkpoints]
     ways = [_between(a, b) for a, b in pairwise(known)]
     for index in range(1, len(known) - 1):
@@ -157,23 +166,29 @@ class ForwardPassFails(Rule):
     code = "CKP014"
     name = "forward-pass-fails"
     level = EvidenceLevel.LOADED
-    requires = BOTH | {NON_FINITE, WRONG_SHAPES}
+    requires = frozenset({SPEC_READ, NON_FINITE, WRONG_SHAPES})
+    part = Part.CHECKPOINT
+
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints in the sample whose code is not their own."""
+        return sum(not checkpoint.run.custom_code for checkpoint in release.loaded_checkpoints)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint."""
         run_once = _forward_pass()
-        for run, record in release.built_runs():
-            for checkpoint in record.checkpoints:
-                folder = release.folder_of(checkpoint)
-                if run.custom_code or folder is None:
-                    continue  # code from a repository is never run here
+        for checkpoint in release.loaded_checkpoints:
+            if checkpoint.run.custom_code:
+                continue  # code from a repository is never run here
+            with release.folder_of(checkpoint) as folder:
+                if folder is None:
+                    continue
                 try:
                     problem = None if run_once(folder) else "its outputs are not finite"
                 except Open360Error as error:
                     problem = f"it cannot be run: {error}"
-                if problem is not None:
-                    place = release.place_of(record, checkpoint)
-                    yield self.finding(place, checkpoint.name, problem, BUILD_AGAIN)
+            if problem is not None:
+                place = release.place_of_checkpoint(checkpoint)
+                yield self.finding(place, checkpoint.name, problem, BUILD_AGAIN)
 
 
 def _forward_pass() -> Callable[[Path], bool]:

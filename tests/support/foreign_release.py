@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from open360.schema.run import Run
 from open360.schema.schedule import checkpoints, tokens_at
 from open360.schema.serialization import canonical_json, load_spec
 from open360.schema.spec import ReleaseSpec
-from tests.support.hub_folder import Content, HubFolder, Unstored
+from tests.support.hub_folder import Content, HubFolder, Swapped, Unstored
 from tests.support.page_server import Pages
 from tests.support.tiny_release import Weights, initial_weights
 
@@ -383,6 +383,22 @@ def _tag(release: ForeignRelease, what: dict[str, str]) -> None:
     release.tags.setdefault(name, {})[what["tag"]] = branch
 
 
+def _swapped(release: ForeignRelease, what: dict[str, str]) -> None:
+    branches, branch, path = _place(release, what["at"])
+    data = branches[branch][path]
+    assert isinstance(data, bytes)
+    branches[branch][path] = Swapped(listed=data, served=data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def _nan(release: ForeignRelease, at: str) -> None:
+    branches, branch, path = _place(release, at)
+    data = branches[branch][path]
+    assert isinstance(data, bytes)
+    weights = load(data)
+    weights["model.norm.weight"][0] = np.nan
+    branches[branch][path] = save(weights, metadata={"format": "pt"})
+
+
 CHANGES: dict[str, Callable[[ForeignRelease, Any], None]] = {
     "spec": _spec,  # {old, new}: change the text of the spec
     "put": _put,  # {at: REPO@BRANCH/path, text | hex | zeros | blob: {bytes, sha256}}: write a file
@@ -394,5 +410,7 @@ CHANGES: dict[str, Callable[[ForeignRelease, Any], None]] = {
     "unpage": _unpage,  # path, or the beginning of paths and `*`: remove pages
     "edit_page": _edit_page,  # {at, old, new}
     "move": _move,  # REPO@BRANCH: a further commit, after the spec was finished
+    "swapped": _swapped,  # {at}: the Hub lists the file as it is, and serves one with another last bit
+    "nan": _nan,  # REPO@BRANCH/path: let a weight of a safetensors file be NaN
     "tag": _tag,  # {at: REPO@BRANCH, tag}
 }

@@ -24,7 +24,15 @@ class Unstored:
     sha256: str
 
 
-Content = bytes | Unstored
+@dataclass(frozen=True, kw_only=True)
+class Swapped:
+    """A large file that is listed with the digest of `listed`; what is served is `served`, of the same size."""
+
+    listed: bytes
+    served: bytes
+
+
+Content = bytes | Unstored | Swapped
 Files = Mapping[str, Content]
 
 
@@ -78,11 +86,17 @@ class HubFolder:
             return FileEntry(
                 blob_id=hashlib.sha1(content.sha256.encode()).hexdigest(), size=content.bytes, sha256=content.sha256
             )
+        if isinstance(content, Swapped):
+            entry = self._large(content.listed)
+            self.objects.large_path(entry.sha256 or "").write_bytes(content.served)
+            return entry
         if not path.endswith(LARGE):
             return FileEntry(blob_id=self.objects.put_regular(content), size=len(content))
+        return self._large(content)
+
+    def _large(self, content: bytes) -> FileEntry:
         sha256 = hashlib.sha256(content).hexdigest()
         place = self.objects.large_path(sha256)
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(content)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
         return FileEntry(blob_id=hashlib.sha1(content).hexdigest(), size=len(content), sha256=sha256)

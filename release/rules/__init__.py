@@ -12,9 +12,12 @@ from open360.release.rules.documents import (
     ManifestUnreadable,
     SpecUnreadable,
 )
+from open360.release.rules.evaluations import EvaluationMissing, HarnessUnpinned, RecordUnreadable
 from open360.release.rules.integrity import AlteredFile, ExtraFile, MisplacedFile, MissingFile, UnsafePath, WrongSize
 from open360.release.rules.licenses import LicenseContradiction, LicenseMissing, UnknownSpdxId
 from open360.release.rules.lists import ListDiffers
+from open360.release.rules.logs import LogsElsewhere
+from open360.release.rules.measured_models import RecordOfAnotherModel
 from open360.release.rules.orders import OrderUndeclared, OrderUnknown
 from open360.release.rules.positions import (
     ConfigDiffers,
@@ -33,10 +36,11 @@ from open360.release.rules.revisions import (
     StrayFiles,
 )
 from open360.release.rules.rule import CannotCheckError, Rule
+from open360.release.rules.scores import ScoreJumps, ScoreOutOfRange
 from open360.release.rules.series import BrokenChain, LabelDiffers, MissingPart, SeriesIncomplete
 from open360.release.rules.storage import PickleWeights, RepeatedWeights, StorageChanges
 from open360.release.rules.tensors import UnreadableTensors, WrongShapes, WrongTensorsDigest
-from open360.release.rules.traces import EvaluationMissing, NonFiniteMetric, TraceInconsistent, TraceMissing
+from open360.release.rules.traces import NonFiniteMetric, TraceInconsistent, TraceMissing
 from open360.release.rules.weights import (
     ForwardPassFails,
     NonFiniteWeights,
@@ -91,6 +95,12 @@ RULES: tuple[Rule, ...] = (
     TraceInconsistent(),
     EvaluationMissing(),
     NonFiniteMetric(),
+    HarnessUnpinned(),
+    RecordOfAnotherModel(),
+    RecordUnreadable(),
+    ScoreOutOfRange(),
+    ScoreJumps(),
+    LogsElsewhere(),
     OrderUndeclared(),
     OrderUnknown(),
     SpecUnreadable(),

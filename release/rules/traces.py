@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from open360.release.findings import EvidenceLevel, Finding
+from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.rules.rule import BOTH, Rule
 from open360.release.view import ReleaseView
 from open360.schema.layout import evaluation_path
-from open360.schema.manifest import CheckpointRecord, RunRecord
 from open360.schema.run import Run
 from open360.schema.schedule import ScheduleError, tokens_at
-from open360.schema.spec import AtCheckpoints, Evaluation
 
 MAX_TRACE_BYTES = 1 << 30
 TRACE_MISSING = "MET001"
@@ -88,6 +86,7 @@ class TraceMissing(Rule):
 
     code = TRACE_MISSING
     name = "trace-missing"
+    part = Part.CHECKPOINT
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint."""
@@ -120,6 +119,7 @@ class TraceInconsistent(Rule):
 
     code = "MET002"
     name = "trace-inconsistent"
+    part = Part.CHECKPOINT
     level = EvidenceLevel.LOADED
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
@@ -162,60 +162,6 @@ def _tokens_of(release: ReleaseView, run: Run, step: int) -> int | None:
         return None
 
 
-class EvaluationMissing(Rule):
-    """A declared evaluation has no result.
-
-    ## What it does
-    Looks for every metric of every evaluation made here (harness `open360`) at every checkpoint that it is declared
-    for; evaluations by other harnesses must say where their `results` are.
-
-    ## Why is this bad?
-    A curve with holes; or a score that nobody can tie to the checkpoint it was measured on.
-
-    ## Example
-    `{task: held_out, metrics: [loss], at: all}`, and no record for `ckpt_006`.
-
-    ## Remedy
-    Evaluate the checkpoint (`dvc repro`), or declare fewer (`at: final`).
-
-    ## Seen in practice
-    Scores are mostly published as images or tables in a paper, for a few checkpoints, with the commit of the harness
-    left open.
-    """
-
-    code = "MET003"
-    name = "evaluation-missing"
-
-    def check(self, release: ReleaseView) -> Iterator[Finding]:
-        """One finding for each checkpoint and evaluation."""
-        for index, evaluation in enumerate(release.spec.evaluations):
-            place = release.place(f"/evaluations/{index}")
-            if evaluation.harness != "open360":
-                if evaluation.results is None:
-                    message = f"the results of '{evaluation.task}' by {evaluation.harness} are nowhere"
-                    yield self.finding(place, evaluation.task, message, "add 'results': a file pattern or a URL")
-                continue
-            for run in release.manifest.runs:
-                if evaluation.runs and run.name not in evaluation.runs:
-                    continue
-                for checkpoint in _evaluated(evaluation, run):
-                    missing = [metric for metric in evaluation.metrics if metric not in checkpoint.metrics]
-                    if missing:
-                        message = f"'{checkpoint.name}' has no {', '.join(missing)} of '{evaluation.task}'"
-                        yield self.finding(place, checkpoint.name, message, "run 'dvc repro' to evaluate it")
-
-
-def _evaluated(evaluation: Evaluation, run: RunRecord) -> list[CheckpointRecord]:
-    """The checkpoints at which an evaluation is declared."""
-    checkpoints = list(run.checkpoints)
-    if evaluation.at == "final":
-        return checkpoints[-1:]
-    if isinstance(evaluation.at, AtCheckpoints):
-        chosen = checkpoints[:: evaluation.at.every] if evaluation.at.every is not None else []
-        return [*chosen, *(c for c in checkpoints if c.name in evaluation.at.names and c not in chosen)]
-    return checkpoints
-
-
 class NonFiniteMetric(Rule):
     """A loss, gradient norm or score is NaN or infinite.
 
@@ -230,10 +176,15 @@ class NonFiniteMetric(Rule):
 
     ## Remedy
     Train again from the checkpoint before; measure again.
+
+    ## Seen in practice
+    Some chunks of Amber are said to have given a loss that is no number and to have been skipped; the release holds no
+    log that could confirm it.
     """
 
     code = "MET004"
     name = "non-finite-metric"
+    part = Part.CHECKPOINT
     level = EvidenceLevel.LOADED
     requires = BOTH
 

@@ -13,13 +13,13 @@ from open360.release.dial import DEGREES_OF_A_SECTOR, arc_text, degrees_text
 from open360.release.findings import Arc, Dial, EvidenceLevel
 
 OUTER, INNER, GAP = 100.0, 68.0, 3.0
-LABEL_RADIUS = 112.0
+LABEL_RADIUS, LINE = 113.0, 14
 STYLE = """
 .o360 { --held: #1a7f4b; --broken: #c4302b; --line: #8a9099; --ink: #1c2128; font-family: system-ui, sans-serif }
 @media (prefers-color-scheme: dark) { .o360 { --held: #3fb97c; --broken: #f2675f; --line: #7d8590; --ink: #e6e9ed } }
 .o360 .held { fill: var(--held) } .o360 .broken { fill: url(#o360-hatch); stroke: var(--broken) }
 .o360 .unseen { fill: none; stroke: var(--line); stroke-dasharray: 2 3 }
-.o360 text { fill: var(--ink); text-anchor: middle } .o360 .degrees { font-size: 44px; font-weight: 650 }
+.o360 text { fill: var(--ink) } .o360 .degrees { font-size: 44px; font-weight: 650 }
 .o360 .level { font-size: 13px } .o360 .label { font-size: 12px }
 """
 HATCH = (
@@ -28,7 +28,7 @@ HATCH = (
 )
 # Colours of the badge by the degrees from which they hold; each has a contrast above 4.5 with white letters.
 BADGE_COLORS = ((330.0, "#1a7f4b"), (240.0, "#5f6f12"), (120.0, "#9a5b00"), (0.0, "#b3261e"))
-BADGE_HEIGHT, BADGE_PADDING, DIGIT_WIDTH = 20, 7, 7.0
+BADGE_HEIGHT, BADGE_PADDING, DIGIT_WIDTH = 20, 7, 6.4
 
 
 def dial_svg(dial: Dial, level: EvidenceLevel) -> str:
@@ -37,12 +37,12 @@ def dial_svg(dial: Dial, level: EvidenceLevel) -> str:
     words = "; ".join(f"{arc.sector}: {arc_text(arc)}" for arc in dial.arcs)
     shapes = "".join("".join(_sector(number, arc)) for number, arc in enumerate(dial.arcs))
     return (
-        '<svg xmlns="http://www.w3.org/2000/svg" class="o360" viewBox="-180 -145 360 290" role="img" '
+        '<svg xmlns="http://www.w3.org/2000/svg" class="o360" viewBox="-200 -110 400 240" role="img" '
         'aria-labelledby="o360-title o360-desc">'
         f'<title id="o360-title">{escape(title)}</title><desc id="o360-desc">{escape(words)}</desc>'
         f"<style>{STYLE}</style><defs>{HATCH}</defs>{shapes}"
-        f'<text class="degrees" y="8">{degrees_text(dial.degrees)}</text>'
-        f'<text class="level" y="30">{escape(str(level))}</text></svg>'
+        f'<text class="degrees" text-anchor="middle" y="8">{degrees_text(dial.degrees)}</text>'
+        f'<text class="level" text-anchor="middle" y="30">{escape(str(level))}</text></svg>'
     )
 
 
@@ -53,12 +53,13 @@ def _sector(number: int, arc: Arc) -> Iterator[str]:
         if share > 0:
             yield f'<path class="{name}" d="{_ring(begin, begin + share * span)}"/>'
             begin += share * span
-    x, y = _point(LABEL_RADIUS + 20, number * DEGREES_OF_A_SECTOR + DEGREES_OF_A_SECTOR / 2)
+    x, y = _point(LABEL_RADIUS, number * DEGREES_OF_A_SECTOR + DEGREES_OF_A_SECTOR / 2)
+    anchor = "middle" if abs(x) < 1 else "start" if x > 0 else "end"
     first, _, rest = str(arc.sector).partition(" and ")
     lines = [f"{first} and", rest] if rest else [first]
     for line, text in enumerate(lines):
-        at = y + 4 + 14 * (line - (len(lines) - 1) / 2)
-        yield f'<text class="label" x="{x:.1f}" y="{at:.1f}">{escape(text)}</text>'
+        at = y + 4 + LINE * (line - (len(lines) - 1) / 2)
+        yield f'<text class="label" x="{x:.1f}" y="{at:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _ring(begin: float, end: float) -> str:

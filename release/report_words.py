@@ -86,7 +86,8 @@ def claims_text(outcome: Outcome) -> str:
         return "broken" if outcome.broken else "holds"
     several = _PLURALS.get(outcome.part, f"{outcome.part}s")
     held = outcome.claims - outcome.broken
-    return f"{held:,} of {plural(outcome.claims, str(outcome.part), several)} {'holds' if outcome.claims == 1 else 'hold'}"
+    verb = "holds" if outcome.claims == 1 else "hold"
+    return f"{held:,} of {plural(outcome.claims, str(outcome.part), several)} {verb}"
 
 
 def title_of(report: Report) -> str:

@@ -66,7 +66,10 @@ def _print_entry(name: str, as_json: bool) -> None:
 def _comments(entry: EntrySummary, part: str | None) -> list[str]:
     """The summary that stands above a spec: equal runs share a line."""
     head = f"catalogue entry '{entry.name}'" + (f", the part published as {part}" if part is not None else "")
-    lines = [f"{head}: {len(entry.abilities)} runs, {entry.checkpoints} checkpoints declared", "pull, by run:"]
+    lines = [
+        f"{head}: {_counted(len(entry.abilities), 'run')}, {entry.checkpoints} checkpoints declared",
+        "pull, by run:",
+    ]
     for ability in sorted(set(entry.abilities.values())):
         runs = [run for run, theirs in entry.abilities.items() if theirs == ability]
         named = ", ".join(runs) if len(runs) <= 4 else f"{runs[0]}, {runs[1]} … {runs[-1]} ({len(runs)} runs)"
@@ -84,3 +87,7 @@ def _as_plain(entry: EntrySummary) -> dict[str, object]:
         "level": best.level,
         "reason": best.reason,
     }
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" + "s" * (number != 1)

@@ -26,9 +26,12 @@ def test_names_of_olmo_7b_fit_a_batch_of_2160_and_not_of_2048(step: int, label: 
     assert f"step{step}-tokens{label}B" not in {plan.name for plan in checkpoints(as_configured, corpus)}
 
 
-def test_the_list_of_olmo_7b_0724_has_563_different_steps() -> None:
+def test_two_lists_of_olmo_7b_0724_are_named_and_only_one_is_its_own() -> None:
     spec, run = _run("olmo-1", "olmo-7b-0724")
-    assert len(checkpoints(run, spec.corpus_of(run))) == 563
+    assert run.series is not None
+    plans = checkpoints(run, spec.corpus_of(run))
+    assert (len(plans), plans[-1].step) == (687, 651_581)
+    assert ["checkpoints/official" in str(known.url) for known in run.series.lists] == [True, False]
     assert tokens_at(run, spec.corpus_of(run), 1) == 4_194_304
 
 

@@ -39,6 +39,10 @@ class SpecUnreadable(Rule):
 
     ## Remedy
     Correct the lines; editors that know the JSON Schema named in the first line complete and check the keys.
+
+    ## Seen in practice
+    The examples in the READMEs of LLM360's data code do not run: flags and file names differ from the code. What no
+    program reads goes wrong unseen.
     """
 
     code = SPEC_READ
@@ -101,6 +105,10 @@ class ManifestUnreadable(Rule):
 
     ## Remedy
     Never edit a manifest; `dvc repro manifest` writes it again.
+
+    ## Seen in practice
+    The reference files of DCLM were published with addresses such as `s3://***REMOVED***` and empty commits: a record
+    in the form of a manifest that nobody can use.
     """
 
     code = MANIFEST_READ

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 
-from open360.release.findings import EvidenceLevel, Finding, Location
+from open360.release.findings import EvidenceLevel, Finding, Location, Part
 from open360.release.rules.rule import BOTH, CannotCheckError, Rule
 from open360.release.view import ReleaseView
 from open360.schema.layout import checkpoint_folder, chunk_path, step_table_path, trace_path
@@ -34,10 +34,14 @@ class UnsafePath(Rule):
 
     ## Remedy
     Give the file another name; replace a link by the file.
+
+    ## Seen in practice
+    The repository of K2-65B contains a hidden cache folder of its upload: such paths get into releases by accident.
     """
 
     code = UNSAFE_PATH
     name = "unsafe-path"
+    part = Part.FILE
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each path."""
@@ -76,10 +80,14 @@ class MisplacedFile(Rule):
 
     ## Remedy
     Build the manifest again.
+
+    ## Seen in practice
+    The data of OLMo-hybrid could not be found, since its published paths lacked one folder of the real ones.
     """
 
     code = "INT006"
     name = "misplaced-file"
+    part = Part.FILE
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each path."""
@@ -128,6 +136,7 @@ class MissingFile(Rule):
 
     code = MISSING_FILE
     name = "missing-file"
+    part = Part.FILE
     level = EvidenceLevel.LISTED
     requires = BOTH | {UNSAFE_PATH}
 
@@ -172,6 +181,7 @@ class ExtraFile(Rule):
 
     code = "INT002"
     name = "extra-file"
+    part = Part.FILE
     level = EvidenceLevel.LISTED
     requires = BOTH | {UNSAFE_PATH}
 
@@ -208,6 +218,7 @@ class WrongSize(Rule):
 
     code = "INT003"
     name = "wrong-size"
+    part = Part.FILE
     level = EvidenceLevel.LISTED
     requires = BOTH | {UNSAFE_PATH}
 
@@ -243,6 +254,7 @@ class AlteredFile(Rule):
 
     code = "INT004"
     name = "altered-file"
+    part = Part.FILE
     level = EvidenceLevel.LISTED
     requires = BOTH | {UNSAFE_PATH}
 

@@ -93,6 +93,10 @@ class WrongParent(Rule):
 
     ## Remedy
     Train the segment again from the parent that is published.
+
+    ## Seen in practice
+    The script of the long-context stage of OLMo-3-32B loads the end of stage 1; its README says that the stage follows
+    the merged weights of stage 2.
     """
 
     code = "CKP006"

@@ -34,6 +34,10 @@ class UnreadableTensors(Rule):
 
     ## Remedy
     Fetch or build the file again.
+
+    ## Seen in practice
+    Uploads of Pythia broke off at the Hub's limits and were finished by hand; users met the incomplete branches when
+    loading failed.
     """
 
     code = UNREADABLE
@@ -74,6 +78,10 @@ class WrongTensorsDigest(Rule):
 
     ## Remedy
     Build the manifest again.
+
+    ## Seen in practice
+    Amber's main branch was uploaded again in another precision; without a digest of the tensors nobody can tell whether
+    two copies of it hold the same numbers.
     """
 
     code = "CKP010"

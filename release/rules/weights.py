@@ -40,6 +40,10 @@ class NonFiniteWeights(Rule):
 
     ## Remedy
     Find the step in the trace, and train again from the checkpoint before it.
+
+    ## Seen in practice
+    Some of Amber's 360 chunks are said to have given a loss that is no number, and to have been skipped; the release
+    does not say which.
     """
 
     code = NON_FINITE
@@ -161,6 +165,9 @@ class ForwardPassFails(Rule):
 
     ## Remedy
     Build the checkpoint again with the configuration of its run.
+
+    ## Seen in practice
+    A published checkpoint of nanochat loaded without an error and wrote gibberish: what came with it did not fit.
     """
 
     code = "CKP014"

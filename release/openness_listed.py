@@ -12,12 +12,12 @@ from open360.release.hub_objects import RemoteFile, Repo
 from open360.release.hub_target import HubTarget
 from open360.release.openness import Evidence
 from open360.release.openness_stated import StatedEvidence, joined, some
+from open360.release.rules.storage import all_weight_files
 from open360.release.view import CannotCheckError, SeenCheckpoint
 from open360.schema.corpus import Corpus
 from open360.schema.run import Run
 
 CARD = "README.md"
-WEIGHT_FILE = re.compile(r".*\.(safetensors|bin|pt|pth|ckpt|gguf|h5|msgpack|npz)")
 OPTIMIZER_FILE = re.compile(r"(.*/)?[^/]*optim[^/]*")
 
 
@@ -34,7 +34,7 @@ class ListedEvidence(StatedEvidence):
         """Checkpoints of each run of which a file with weights is listed."""
         found: dict[str, list[SeenCheckpoint]] = {}
         for seen in self.release.checkpoints:
-            if any(self._is_listed(seen, path) for path in seen.files if _holds_weights(path)):
+            if any(self._is_listed(seen, path) for path in all_weight_files(seen.files)):
                 found.setdefault(seen.run.name, []).append(seen)
         return found
 
@@ -71,11 +71,8 @@ class ListedEvidence(StatedEvidence):
         if self.release.foreign is None or run.hub.model is None:
             return False
         unplaced = run.series.unplaced if run.series is not None else ()
-        return any(
-            _holds_weights(path)
-            for revision in (MAIN, *unplaced)
-            for path in self._files_at(Repo(id=run.hub.model, type="model"), revision)
-        )
+        repo = Repo(id=run.hub.model, type="model")
+        return any(all_weight_files(self._files_at(repo, revision)) for revision in (MAIN, *unplaced))
 
     def intermediate_weights(self) -> Evidence:
         """Weights before the last step of every published run that is pretrained here."""
@@ -235,12 +232,6 @@ class ListedEvidence(StatedEvidence):
             if kind == "dataset" and run.hub.data is not None:
                 return f"https://huggingface.co/datasets/{run.hub.data}"
         return None
-
-
-def _holds_weights(path: str) -> bool:
-    """Whether a file of a checkpoint looks like weights by its name (optimizer states do not)."""
-    is_state = path.startswith("training_state/") or OPTIMIZER_FILE.fullmatch(path) is not None
-    return WEIGHT_FILE.fullmatch(path) is not None and not is_state
 
 
 def _pattern(place: str) -> str:

@@ -77,6 +77,7 @@ class ForeignTarget:
 
     def wanted(self) -> Iterator[tuple[Repo, str]]:
         """Every revision that the spec speaks of and the Hub has, once."""
+        self.survey.look_at([*self.model_repos, *(repo for repo, _ in self.data_repos)])
         for repo, runs in self.model_repos.items():
             yield repo, MAIN
             refs = self.survey.refs(repo)

@@ -14,16 +14,29 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import build_hf_headers, disable_progress_bars, httpx  # type: ignore[attr-defined]
 
-from open360.release.hub_answers import agrees, is_span, take
+from open360.release.hub_answers import (
+    MAX_INFO_BYTES,
+    MAX_PAGE_BYTES,
+    MAX_REFS_BYTES,
+    WrongAnswerError,
+    agrees,
+    is_span,
+    parse_history,
+    parse_info,
+    parse_refs,
+    parse_tree,
+    take,
+)
 from open360.release.hub_errors import (
     HubAnswerError,
     HubAuthError,
@@ -37,6 +50,8 @@ from open360.release.hub_errors import (
 )
 from open360.release.hub_objects import Refs, RemoteFile, Repo, Upload
 from open360.release.hub_patience import Patience
+from open360.release.hub_transport import ClientParts, Opened, SlowAnswerError, Transport
+from open360.release.pacing import ANONYMOUS, WITH_TOKEN, Kind, Pacer, Quota
 from open360.schema.errors import IntegrityError
 
 __all__ = [
@@ -53,11 +68,17 @@ __all__ = [
 PUBLIC_HUB = "https://huggingface.co"
 MAX_TREE_FILES = 500_000
 TIMEOUT = httpx.Timeout(120.0, connect=15.0)  # the Hub gives up on a commit after 60 s
-BLOCK_BYTES = 1 << 18
-COMMIT = re.compile(r"[0-9a-f]{40}")
 _XET_STATUS = re.compile(r"HTTP status [a-z]+ error \((\d{3})")  # the Xet transfer tells statuses as text
 _WRONG_SHAPE = (ValueError, KeyError, TypeError, AttributeError)  # how the client meets an answer of another shape
-_CLIENT_ERRORS = (httpx.HTTPError, OSError, RuntimeError, EntryNotFoundError, *_WRONG_SHAPE)
+_CLIENT_ERRORS = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    OSError,
+    RuntimeError,
+    SlowAnswerError,
+    EntryNotFoundError,
+    *_WRONG_SHAPE,
+)
 
 ResultT = TypeVar("ResultT")
 
@@ -79,74 +100,81 @@ class Hub:
     """
 
     def __init__(
-        self, endpoint: str | None = None, token: str | None = None, *, patience: Patience | None = None
+        self,
+        endpoint: str | None = None,
+        token: str | None = None,
+        *,
+        patience: Patience | None = None,
+        pacer: Pacer | None = None,
     ) -> None:
-        """`endpoint`: HF_ENDPOINT, else the public Hub, when None. `token`: what the client finds when None."""
+        """`endpoint`: HF_ENDPOINT, else the public Hub, when None. `token`: what the client finds when None.
+
+        `pacer`: one that keeps the quota of the public Hub, or what another Hub tells of its own, when None.
+        """
         self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or PUBLIC_HUB).rstrip("/")
         self.patience = patience or Patience()
         self._api = huggingface_hub.HfApi(endpoint=self.endpoint, token=token)
         self._token = token
+        self.pacer = pacer if pacer is not None else Pacer(self._known_quotas())
+        parts = ClientParts(
+            session=huggingface_hub.get_session,
+            headers=lambda: build_hf_headers(token=token),
+            refuse=huggingface_hub.hf_raise_for_status,
+            answer=httpx.Response,
+            timeout=TIMEOUT,
+        )
+        self._transport = Transport(self.endpoint, parts, self.pacer, self.patience.answer_seconds)
         disable_progress_bars()
 
     # Reading
 
     def refs(self, repo: Repo) -> Refs:
         """Branches and tags."""
-        found = self._reading(str(repo), lambda: self._api.list_repo_refs(repo.id, repo_type=repo.type))
-        return Refs(
-            branches={ref.name: ref.target_commit for ref in found.branches},
-            tags={ref.name: ref.target_commit for ref in found.tags},
-        )
+        url = f"{self._api_url(repo)}/refs"
+        return self._reading(str(repo), "api", lambda: parse_refs(self._transport.body(url, MAX_REFS_BYTES)[0]))
 
     def commit_of(self, repo: Repo, revision: str) -> str:
         """The commit that a branch or tag stands for now."""
+        url = f"{self._api_url(repo)}/revision/{quote(revision, safe='')}?expand[]=sha"
         thing = f"{repo} at '{revision}'"
-        sha = self._reading(thing, lambda: self._api.repo_info(repo.id, repo_type=repo.type, revision=revision)).sha
-        if sha is None or COMMIT.fullmatch(sha) is None:
-            raise HubAnswerError(thing, self.endpoint, f"expected a commit, found {sha!r}")
-        return sha
+        return self._reading(thing, "api", lambda: parse_info(self._transport.body(url, MAX_INFO_BYTES)[0]))
 
     def first_commit(self, repo: Repo) -> str:
         """The commit that the repository began with."""
-        commits = self._reading(
-            f"{repo}, history", lambda: self._api.list_repo_commits(repo.id, repo_type=repo.type, revision="main")
-        )
-        if not commits:
+        last = None
+        for page in self._pages(f"{repo}, history", f"{self._api_url(repo)}/commits/main", parse_history):
+            last = page[-1] if page else last
+        if last is None:
             raise HubAnswerError(str(repo), self.endpoint, "expected a history, found none")
-        return commits[-1].commit_id
+        return last
 
     def tree(self, repo: Repo, commit: str) -> dict[str, RemoteFile]:
         """Every file at a commit by its path: one call a thousand files."""
         thing = f"{repo} at {commit[:12]}"
-
-        def read() -> dict[str, RemoteFile]:
-            found: dict[str, RemoteFile] = {}
-            for entry in self._api.list_repo_tree(repo.id, repo_type=repo.type, revision=commit, recursive=True):
-                if isinstance(entry, huggingface_hub.hf_api.RepoFile):
-                    sha256 = entry.lfs.sha256 if entry.lfs is not None else None
-                    found[entry.path] = RemoteFile(bytes=entry.size, sha256=sha256, git_id=entry.blob_id)
-                if len(found) > MAX_TREE_FILES:
-                    raise HubAnswerError(thing, self.endpoint, f"it lists more than {MAX_TREE_FILES} files")
-            return found
-
-        with self._translating(thing):  # the client tries this call again by itself
-            return read()
+        url = f"{self._api_url(repo)}/tree/{quote(commit, safe='')}?recursive=true&expand=false"
+        found: dict[str, RemoteFile] = {}
+        for page in self._pages(thing, url, parse_tree):
+            if not found.keys().isdisjoint(page):
+                raise HubAnswerError(thing, self.endpoint, "expected every file once, found one on two pages")
+            found |= page
+            if len(found) > MAX_TREE_FILES:
+                raise HubAnswerError(thing, self.endpoint, f"it lists more than {MAX_TREE_FILES} files")
+        return found
 
     def read(self, repo: Repo, commit: str, path: str, max_bytes: int) -> bytes:
         """A whole file of at most `max_bytes`, compared with the digest that the Hub sends along."""
         thing = f"{repo}, file '{path}'"
 
         def get() -> bytes:
-            with self._opened(repo, commit, path, {}) as response:
-                data = take(response.iter_bytes(BLOCK_BYTES), 0, max_bytes + 1)
-                headers = [answer.headers for answer in [*response.history, response]]
+            with self._opened(repo, commit, path, {}) as answer:
+                data = take(answer.blocks, 0, max_bytes + 1)
             if len(data) > max_bytes:
                 raise HubAnswerError(thing, self.endpoint, f"expected at most {max_bytes} bytes, found more")
-            if not agrees(data, headers):
+            if not agrees(data, answer.headers):
                 raise HubUnavailableError(thing, self.endpoint, f"{len(data)} bytes came, which are not the file's")
             return data
 
-        return self._reading(thing, get)
+        return self._reading(thing, "resolvers", get)
 
     def read_range(self, repo: Repo, commit: str, path: str, begin: int, end: int) -> bytes:
         """Bytes `[begin, end)` of a file, exactly: an answer that is not that range is an error.
@@ -158,22 +186,21 @@ class Hub:
             return b""
 
         def get() -> bytes:
-            with self._opened(repo, commit, path, {"Range": f"bytes={begin}-{end - 1}"}) as response:
-                blocks = response.iter_bytes(BLOCK_BYTES)
-                if response.status_code == 206:
-                    header = response.headers.get("Content-Range", "")
+            with self._opened(repo, commit, path, {"Range": f"bytes={begin}-{end - 1}"}) as answer:
+                if answer.status == 206:
+                    header = answer.headers[-1].get("Content-Range", "")
                     if not is_span(header, begin, end):
                         raise HubAnswerError(thing, self.endpoint, f"it answered with another range ({header!r})")
-                    data = take(blocks, 0, end - begin)
-                elif response.status_code == 200:
-                    data = take(blocks, begin, end)
+                    data = take(answer.blocks, 0, end - begin)
+                elif answer.status == 200:
+                    data = take(answer.blocks, begin, end)
                 else:
-                    raise HubAnswerError(thing, self.endpoint, f"unexpected status {response.status_code}")
+                    raise HubAnswerError(thing, self.endpoint, f"unexpected status {answer.status}")
             if len(data) != end - begin:
                 raise HubUnavailableError(thing, self.endpoint, f"only {len(data)} bytes came")
             return data
 
-        return self._reading(thing, get)
+        return self._reading(thing, "resolvers", get)
 
     def download(self, repo: Repo, commit: str, path: str, folder: Path, *, size: int, sha256: str) -> Path:
         """A whole file into `folder` under its path, with the client's own resume and Xet transfer.
@@ -183,14 +210,14 @@ class Hub:
         """
         thing = f"{repo}, file '{path}'"
         url = huggingface_hub.hf_hub_url(repo.id, path, repo_type=repo.type, revision=commit, endpoint=self.endpoint)
-        known = self._reading(
+        known = self._paced(
             thing,
             lambda: huggingface_hub.get_hf_file_metadata(url, token=self._token, endpoint=self.endpoint, timeout=30.0),
         )
         if known.size != size or (known.etag is not None and len(known.etag) == 64 and known.etag != sha256):
             found = f"{known.size} bytes, {known.etag}"
             raise IntegrityError(thing, f"{size} bytes, {sha256}", found, "the publication is damaged; tell its author")
-        local = self._reading(
+        local = self._paced(
             thing,
             lambda: huggingface_hub.hf_hub_download(
                 repo.id,
@@ -264,26 +291,54 @@ class Hub:
 
     # How errors and pauses are handled
 
-    def _reading(self, thing: str, call: Callable[[], ResultT]) -> ResultT:
+    def _known_quotas(self) -> Mapping[Kind, Quota] | None:
+        if self.endpoint != PUBLIC_HUB:
+            return None
+        return WITH_TOKEN if self._token or huggingface_hub.get_token() else ANONYMOUS
+
+    def _api_url(self, repo: Repo) -> str:
+        return f"{self.endpoint}/api/{repo.type}s/{repo.id}"
+
+    def _reading(self, thing: str, kind: Kind, call: Callable[[], ResultT]) -> ResultT:
         def translated() -> ResultT:
             with self._translating(thing):
                 return call()
 
-        return self.patience.keep_asking(translated)
+        return self.patience.keep_asking(translated, lambda seconds: self.pacer.hold(kind, seconds))
+
+    def _paced(self, thing: str, call: Callable[[], ResultT]) -> ResultT:
+        """A read that the client makes by itself."""
+
+        def paced() -> ResultT:
+            with self.pacer.call("resolvers"):
+                return call()
+
+        return self._reading(thing, "resolvers", paced)
+
+    def _pages(self, thing: str, url: str, parse: Callable[[bytes], ResultT]) -> Iterator[ResultT]:
+        """The pages of a listing, each tried again by itself."""
+
+        def get(at: str) -> tuple[ResultT, str | None]:
+            data, after = self._transport.body(at, MAX_PAGE_BYTES)
+            return parse(data), self._transport.check_next(url, after, seen) if after is not None else None
+
+        seen: set[str] = set()
+        at: str | None = url
+        while at is not None:
+            here = at
+            seen.add(here)
+            page, at = self._reading(thing, "api", lambda: get(here))  # noqa: B023
+            yield page
 
     @contextlib.contextmanager
-    def _opened(self, repo: Repo, commit: str, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+    def _opened(self, repo: Repo, commit: str, path: str, headers: dict[str, str]) -> Iterator[Opened]:
         url = huggingface_hub.hf_hub_url(repo.id, path, repo_type=repo.type, revision=commit, endpoint=self.endpoint)
-        sent = {**build_hf_headers(token=self._token), "Accept-Encoding": "identity", **headers}
-        with huggingface_hub.get_session().stream(
-            "GET", url, headers=sent, timeout=TIMEOUT, follow_redirects=True
-        ) as response:
-            huggingface_hub.hf_raise_for_status(response)
-            told = [answer.headers.get("X-Repo-Commit") for answer in [*response.history, response]]
+        with self._transport.opened("resolvers", url, headers, abroad=True) as answer:
+            told = [header.get("X-Repo-Commit") for header in answer.headers]
             if any(sha not in (None, commit) for sha in told):
                 problem = f"expected commit {commit}, answered with {told}"
                 raise HubAnswerError(f"{repo}, file '{path}'", self.endpoint, problem)
-            yield response
+            yield answer
 
     @contextlib.contextmanager
     def _translating(self, thing: str) -> Iterator[None]:
@@ -309,6 +364,8 @@ class Hub:
             return HubAnswerError(thing, self.endpoint, problem)
         if status_in_text is not None:
             return error_of_status(thing, self.endpoint, int(status_in_text[1]), {}, first_line(error))
+        if isinstance(error, WrongAnswerError):
+            return HubAnswerError(thing, self.endpoint, str(error))
         if isinstance(error, _WRONG_SHAPE):
             return HubAnswerError(thing, self.endpoint, f"it cannot be understood ({first_line(error)})")
         return HubUnavailableError(thing, self.endpoint, f"no whole answer ({first_line(error)})")

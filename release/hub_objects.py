@@ -21,7 +21,7 @@ class Repo:
         return f"{self.type} repo {self.id}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RemoteFile:
     """A file at a commit. The Hub knows the sha256 of large files, and the git blob id of small ones."""
 

@@ -16,8 +16,7 @@ from open360.release.hub import Hub
 from open360.release.hub_errors import HubNotFoundError
 from open360.release.hub_objects import Repo
 from open360.release.placement import corpus_of_path, corpus_run
-from open360.release.read_cache import ReadCache
-from open360.release.remote_listing import at_once
+from open360.release.survey import Place, Survey
 from open360.release.targets import (
     RELEASE_FILES,
     RELEASE_FOLDERS,
@@ -102,29 +101,32 @@ def open_hub_target(
     tag: str | None = None,
     endpoint: str | None = None,
     token: str | None = None,
-    hub: Hub | None = None,
+    survey: Survey | None = None,
 ) -> HubTarget:
     """The release in the model repository `repo_id`, at a tag: the newest version when None, or a full commit.
 
     Raises NotVisibleError when there is no such tag, HubError.
     """
-    hub = hub if hub is not None else Hub(endpoint, token)
+    survey = survey if survey is not None else Survey(Hub(endpoint, token))
     repo = Repo(id=repo_id, type="model")
     if tag is not None and _COMMIT.fullmatch(tag):
-        return HubTarget(hub, repo, tag, tag)
-    tags = hub.refs(repo).tags
+        return HubTarget(survey, repo, tag, tag)
+    refs = survey.refs(repo)
+    if refs is None:
+        raise HubNotFoundError(str(repo), survey.hub.endpoint)
+    tags = refs.tags
     chosen = tag if tag is not None else newest_version(list(tags))
     if chosen is None or chosen not in tags:
         raise NotVisibleError(repo, tag, sorted(tags))
-    return HubTarget(hub, repo, chosen, tags[chosen])
+    return HubTarget(survey, repo, chosen, tags[chosen])
 
 
 class HubTarget:
-    """A release on the Hub at one commit of its primary repository. Small verified reads are cached on disk."""
+    """A release on the Hub at one commit of its primary repository. Trees and small files are cached on disk."""
 
-    def __init__(self, hub: Hub, repo: Repo, tag: str, commit: str, cache: ReadCache | None = None) -> None:
-        self.hub, self.repo, self.tag, self.commit = hub, repo, tag, commit
-        self.cache = cache if cache is not None else ReadCache()
+    def __init__(self, survey: Survey, repo: Repo, tag: str, commit: str) -> None:
+        self.survey, self.repo, self.tag, self.commit = survey, repo, tag, commit
+        self.hub, self.cache = survey.hub, survey.cache
 
     @property
     def label(self) -> str:
@@ -150,8 +152,7 @@ class HubTarget:
     @cached_property
     def manifest(self) -> Manifest:
         """The published manifest. Raises TargetError, SpecError."""
-        key = (self.hub.endpoint, self.repo.id, self.commit, MANIFEST_FILE)
-        data = self.cache.find(key) or self.manifest_bytes()
+        data = self.manifest_bytes()
         if data is None:
             raise MissingFileError(self.label, MANIFEST_FILE, "this tag is no release that open360 has published")
         manifest = load_manifest(data, f"{self.label}/{MANIFEST_FILE}")
@@ -159,18 +160,25 @@ class HubTarget:
             raise TargetError(
                 f"{self.label}: expected a published manifest, found a built one; publish it with 'open360 publish'"
             )
-        self.cache.keep(key, data)
         return manifest
 
+    def places(self) -> list[Place]:
+        """Every commit that the release is spread over, each once. Raises TargetError, SpecError."""
+        return list(dict.fromkeys((view.repo, view.commit) for view in self._views()))
+
     def listing(self) -> dict[str, ListedFile]:
-        """Every file of the release, by one tree call a revision, sixteen at a time.
+        """Every file of the release, by one tree call a revision, sixteen at a time; none for one seen before.
 
         Files that a revision holds and the manifest does not name are listed, too.
         """
         views = self._views()
-        trees = at_once(lambda view: self.hub.tree(view.repo, view.commit), views)
+        names = {(view.repo, view.commit): view.folder or "" for view in views}
+        trees = self.survey.trees(names, names)
         found: dict[str, ListedFile] = {}
-        for view, tree in zip(views, trees, strict=True):
+        for view in views:
+            tree = trees[view.repo, view.commit]
+            if tree is None:
+                raise HubNotFoundError(f"{view.repo} at {view.commit[:12]}", self.hub.endpoint)
             for inside, remote in tree.items():
                 path = view.release_path(inside)
                 if path is not None:
@@ -180,7 +188,7 @@ class HubTarget:
     def read(self, path: str, max_bytes: int) -> bytes:
         """A whole file of at most `max_bytes`."""
         repo, commit, inside = self.locate(path)
-        return self._ours(path, lambda: self.hub.read(repo, commit, inside, max_bytes))
+        return self._ours(path, lambda: self.survey.read_at(repo, commit, inside, max_bytes))
 
     def read_range(self, path: str, begin: int, end: int) -> bytes:
         """Bytes `[begin, end)` of a file."""

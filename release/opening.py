@@ -51,7 +51,7 @@ def open_any_target(
         assert entry is not None  # noqa: S101
         return ForeignTarget(text, _from_catalogue(entry, None), survey)
     try:
-        published = open_hub_target(text, tag=tag, hub=hub)
+        published = open_hub_target(text, tag=tag, survey=survey)
         if tag is not None or published.manifest_bytes() is not None:
             return published
     except NotVisibleError:

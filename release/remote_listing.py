@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from typing import TypeVar
 
@@ -27,10 +27,32 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 
-def at_once(call: Callable[[ItemT], ResultT], items: Iterable[ItemT]) -> list[ResultT]:
-    """`call` of every item, sixteen at a time, in order. Raises the first error."""
-    with ThreadPoolExecutor(CALLS_AT_A_TIME) as executor:
-        return list(executor.map(call, items))
+def at_once(
+    call: Callable[[ItemT], ResultT],
+    items: Iterable[ItemT],
+    *,
+    done: Callable[[ItemT], None] | None = None,
+    give_up: Callable[[], None] | None = None,
+) -> list[ResultT]:
+    """`call` of every item, sixteen at a time, in order. Raises the first error, and then calls no more.
+
+    `done` is called in this thread with each item that is finished; `give_up`, when one fails, so that others which
+    only wait can end.
+    """
+    executor = ThreadPoolExecutor(CALLS_AT_A_TIME)
+    futures = {executor.submit(call, item): item for item in items}
+    try:
+        for future in as_completed(futures):
+            future.result()
+            if done is not None:
+                done(futures[future])
+    except BaseException:
+        if give_up is not None:
+            give_up()
+        raise
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+    return [future.result() for future in futures]
 
 
 def look(hub: Hub, placements: Sequence[Placement], read_local: ReadLocal) -> RemoteListing:

@@ -81,5 +81,12 @@ def run() -> None:
             traceback.print_exc()
             click.echo("this is a bug in open360; please report it with the lines above", err=True)
             sys.exit(70)
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {_shown(error)}", err=True)
         sys.exit(code)
+
+
+def _shown(error: BaseException) -> str:
+    """The message of an error, with escapes for whatever a terminal would obey."""
+    from open360.release.report_words import printable
+
+    return "\n".join(printable(line) for line in str(error).split("\n"))

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from open360.release.report_words import printable
+
 Report = Callable[[int, int, str], None]
 
 
@@ -20,7 +22,7 @@ def bar(what: str) -> Iterator[Report]:
         yield lambda _done, _total, _text: None
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeRemainingColumn(),
@@ -29,6 +31,6 @@ def bar(what: str) -> Iterator[Report]:
         task = progress.add_task(what, total=None)
 
         def report(done: int, total: int, text: str) -> None:
-            progress.update(task, completed=done, total=total, description=f"{what} {text}".rstrip())
+            progress.update(task, completed=done, total=total, description=printable(f"{what} {text}".rstrip()))
 
         yield report

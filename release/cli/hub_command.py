@@ -22,11 +22,14 @@ def command() -> None:
 @click.option(
     "--allow-faults", is_flag=True, help="Accept orders to fail (status codes, cut connections), to rehearse."
 )
-def serve_command(directory: Path, host: str, port: int, xet: bool, allow_faults: bool) -> None:
+@click.option("--api-quota", metavar="CALLS/SECONDS", help="Refuse API calls beyond a quota, to rehearse: 500/300.")
+def serve_command(directory: Path, host: str, port: int, xet: bool, allow_faults: bool, api_quota: str | None) -> None:
     """Serve DIRECTORY (made when missing) until Ctrl-C.
 
     Point a client at it with HF_ENDPOINT=http://127.0.0.1:8360 and any HF_TOKEN.
     """
     from open360.release.local_hub import serve
+    from open360.release.local_hub.quota import parse_quota
 
-    serve(directory, host, port, xet=xet, allow_faults=allow_faults)
+    quota = parse_quota(api_quota) if api_quota is not None else None
+    serve(directory, host, port, xet=xet, allow_faults=allow_faults, api_quota=quota)

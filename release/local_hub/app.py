@@ -25,6 +25,7 @@ from open360.release.local_hub import (
     xet_routes,
 )
 from open360.release.local_hub.objects import ObjectStore
+from open360.release.local_hub.quota import ApiQuota, KeepQuota
 from open360.release.local_hub.refusals import RefusalError
 from open360.release.local_hub.repositories import RepositoryStore
 from open360.release.local_hub.requests import Hub
@@ -50,7 +51,12 @@ class KeepEncodedPath:
 
 
 def create_app(
-    directory: Path, *, xet: bool = True, allow_faults: bool = False, part_size: int = PART_SIZE
+    directory: Path,
+    *,
+    xet: bool = True,
+    allow_faults: bool = False,
+    part_size: int = PART_SIZE,
+    api_quota: ApiQuota | None = None,
 ) -> Starlette:
     """Make the app that serves the Hub in `directory`, which is created if need be.
 
@@ -59,6 +65,7 @@ def create_app(
         xet: offer the Xet transfer, as the real Hub does; without it clients need `HF_HUB_DISABLE_XET=1`.
         allow_faults: a rehearsal tool: let clients order errors and cut connections at `/.open360/faults`.
         part_size: bytes above which an LFS upload is cut into parts.
+        api_quota: a rehearsal tool: API calls beyond it are refused, as the real Hub does.
 
     Raises:
         RefusalError: the folder was written by a newer version of this program.
@@ -75,6 +82,8 @@ def create_app(
     hub.xet.forget_old_uploads()
     counted, ordered = traffic.Traffic(), faults.Faults()
     middleware = [Middleware(KeepEncodedPath), Middleware(traffic.CountTraffic, traffic=counted)]
+    if api_quota is not None:
+        middleware.append(Middleware(KeepQuota, quota=api_quota))
     if allow_faults:
         middleware.append(Middleware(faults.MeetFaults, faults=ordered))
     app = Starlette(

@@ -76,6 +76,7 @@ class RepositoryStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._trash = root.parent / "trash"
+        self._known: dict[RepoId, tuple[tuple[int, int, int], Repository]] = {}
         for kind in KINDS:
             (root / kind).mkdir(parents=True, exist_ok=True)
 
@@ -112,6 +113,19 @@ class RepositoryStore:
     def get(self, repo: RepoId) -> Repository:
         """Read a repository; raise `RefusalError` (404, RepoNotFound) when there is none."""
         try:
+            # Every writer replaces the file, so what has the same inode, time and size has the same content.
+            status = (self._folder(repo) / "repository.json").stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise no_repository(str(repo)) from None
+        version = (status.st_ino, status.st_mtime_ns, status.st_size)
+        known = self._known.get(repo)
+        if known is None or known[0] != version:
+            known = self._known[repo] = (version, self._load(repo))
+        return known[1]
+
+    def _load(self, repo: RepoId) -> Repository:
+        """Read a repository as it is now; a writer, who holds the lock, starts from nothing else."""
+        try:
             data = json.loads((self._folder(repo) / "repository.json").read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             raise no_repository(str(repo)) from None
@@ -126,7 +140,7 @@ class RepositoryStore:
     def change(self, repo: RepoId, edit: Callable[[Repository], Repository]) -> Repository:
         """Replace a repository's refs with what `edit` makes of them, while no other writer can."""
         with self._locked(repo):
-            changed = edit(self.get(repo))
+            changed = edit(self._load(repo))
             self._write(changed)
             return changed
 
@@ -146,7 +160,7 @@ class RepositoryStore:
             RefusalError: 404 when the branch does not exist, or what `edit` raises.
         """
         with self._locked(repo):
-            state = self.get(repo)
+            state = self._load(repo)
             if branch not in state.branches:
                 raise no_revision(branch)
             head = self.read_commit(repo, state.branches[branch])
@@ -184,6 +198,10 @@ class RepositoryStore:
             found = self.read_commit(repo, at)
             yield found
             at = found.parent
+
+    def add_commit(self, repo: RepoId, *, parent: str, title: str, files: Mapping[str, FileEntry]) -> Commit:
+        """Write a commit that no branch leads to yet: `change` makes many of them real at once."""
+        return self._write_commit(repo, parent=parent, title=title, message="", files=files)
 
     def _write(self, repository: Repository) -> None:
         data = {

@@ -16,6 +16,7 @@ import uvicorn
 
 from open360.release.local_hub.app import PART_SIZE, create_app
 from open360.release.local_hub.connections import TrackedProtocol
+from open360.release.local_hub.quota import ApiQuota
 from open360.schema.errors import Open360Error
 
 READY = "Local Hub: "
@@ -49,6 +50,7 @@ def serve(
     xet: bool = True,
     allow_faults: bool = False,
     part_size: int = PART_SIZE,
+    api_quota: ApiQuota | None = None,
     out: TextIO | None = None,
 ) -> None:
     """Serve the Hub in `directory` until interrupted; port 0 takes a free one. The first line out names the URL.
@@ -56,7 +58,7 @@ def serve(
     Raises:
         ServerError: the address is taken or not this machine's.
     """
-    app = create_app(directory, xet=xet, allow_faults=allow_faults, part_size=part_size)
+    app = create_app(directory, xet=xet, allow_faults=allow_faults, part_size=part_size, api_quota=api_quota)
     with _listen(host, port) as listener:
         name = f"[{host}]" if ":" in host else host
         stream = out or sys.stdout
@@ -93,7 +95,8 @@ def running_hub(
 ) -> Iterator[RunningHub]:
     """Run a Hub in a process of its own on a free port of this machine; it ends with the block.
 
-    `options` are those of the command: `--no-xet`, `--allow-faults`, `--part-size BYTES`, `--port N`.
+    `options` are those of the command: `--no-xet`, `--allow-faults`, `--part-size BYTES`,
+    `--api-quota CALLS/SECONDS`, `--port N`.
 
     Raises:
         ServerError: it did not start.

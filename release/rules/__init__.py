@@ -5,6 +5,8 @@ from __future__ import annotations
 from open360.release.rules.code import LockMissing, StaleSegments, UnpinnedCode
 from open360.release.rules.completeness import SpecIncomplete
 from open360.release.rules.data import ChunkRanges, ChunkRows, TrainedOnOtherRows
+from open360.release.rules.data_files import DataFileMissing, DataFileSize
+from open360.release.rules.data_pins import UnpinnedData, UnseededProcessing
 from open360.release.rules.documents import (
     ManifestMissing,
     ManifestNotReproducible,
@@ -75,6 +77,10 @@ RULES: tuple[Rule, ...] = (
     ChunkRanges(),
     ChunkRows(),
     TrainedOnOtherRows(),
+    UnpinnedData(),
+    DataFileSize(),
+    UnseededProcessing(),
+    DataFileMissing(),
     RevisionMoved(),
     RevisionUnpinned(),
     CardMissing(),

@@ -60,7 +60,7 @@ class RecordOfAnotherModel(Rule):
                     wrong[measured.checkpoint.run.name, problem].setdefault(measured.place, measured)
         for (run, problem), found in wrong.items():
             first = next(iter(found.values()))
-            count = f"{len(found)} records of run '{run}'" if len(found) > 1 else f"the record of '{run}'"
+            count = f"{len(found)} records of run '{run}' name" if len(found) > 1 else f"a record of run '{run}' names"
             message = f"{count} {problem}: {listed(list(found))}"
             fix = "measure the released checkpoint; list a former name of the repository in 'hub.former'"
             yield self.finding(release.place(f"/evaluations/{first.number}/results"), run, message, fix)
@@ -81,15 +81,15 @@ def _another(release: ReleaseView, seen: SeenCheckpoint, model: str, revision: s
     parts = set(model.split("/"))
     if REPO_ID.fullmatch(model) is None or parts & (own | others):  # a path on somebody's disk
         named = sorted(parts & others)
-        return f"name checkpoint '{named[0]}'" if named and not parts & own else None
+        return f"checkpoint '{named[0]}'" if named and not parts & own else None
     if not repositories:
         return None
     if model.casefold() not in repositories and hub.model is not None:
-        return f"name '{model}', not '{hub.model}'"
+        return f"'{model}', not '{hub.model}'"
     at = revision if revision is not None else "main"
     if at in own or (at not in others and any(fnmatch(at, pattern) for pattern in _former_names(run))):
         return None
-    return f"name revision '{at}', not '{seen.name}'" if revision is not None else "name no revision, so 'main'"
+    return f"revision '{at}', not '{seen.name}'" if revision is not None else "no revision, so 'main'"
 
 
 def _names_of(seen: SeenCheckpoint) -> set[str]:

@@ -137,9 +137,9 @@ def _lm_eval_record(repo: str, revision: str, task: str, metric: str, value: flo
     )
 
 
-def pythia() -> ForeignRelease:
+def pythia(steps: str = "[1, 2, 4, 8, 16]") -> ForeignRelease:
     """Branches step0 … step16, 3 shards of 200, 200 and 176 bytes for 32 rows of 18 bytes."""
-    release = ForeignRelease(spec=(SPECS / "pythia.yaml").read_text())
+    release = ForeignRelease(spec=(SPECS / "pythia.yaml").read_text().replace("[1, 2, 4, 8, 16]", steps))
     spec = release.parsed()
     run = spec.run("pythia-nano")
     repo, data = "EleutherAI/pythia-nano", "datasets/EleutherAI/pile-nano-preshuffled"
@@ -281,7 +281,18 @@ def k2() -> ForeignRelease:
     return release
 
 
-RELEASES: dict[str, Callable[[], ForeignRelease]] = {"pythia": pythia, "olmo": olmo, "amber": amber, "k2": k2}
+def pythia_dense() -> ForeignRelease:
+    """Pythia with a checkpoint at every step: curves of 17 scores."""
+    return pythia("[{first: 1, last: 16, every: 1}]")
+
+
+RELEASES: dict[str, Callable[[], ForeignRelease]] = {
+    "pythia": pythia,
+    "pythia-dense": pythia_dense,
+    "olmo": olmo,
+    "amber": amber,
+    "k2": k2,
+}
 
 
 # Changes, described as data
@@ -297,7 +308,7 @@ def change(release: ForeignRelease, changes: list[dict[str, Any]]) -> None:
 def _place(release: ForeignRelease, at: str) -> tuple[dict[str, dict[str, Content]], str, str]:
     """Branches of the repository, the branch and the path (or "") that `REPO@BRANCH[/path]` names."""
     name, _, rest = at.partition("@")
-    branches = release.repos[name]
+    branches = release.repos.setdefault(name, {})
     for branch in sorted(branches, key=len, reverse=True):
         if rest == branch or rest.startswith(f"{branch}/"):
             return branches, branch, rest[len(branch) + 1 :]
@@ -368,6 +379,23 @@ def _unpage(release: ForeignRelease, at: str) -> None:
         del release.pages[path]
 
 
+def _overwrite(release: ForeignRelease, what: dict[str, Any]) -> None:
+    new = _content(what)
+    assert isinstance(new, bytes)
+    if what["at"].startswith("/"):
+        old: Content = release.pages[what["at"]]
+    else:
+        branches, branch, path = _place(release, what["at"])
+        old = branches[branch][path]
+    assert isinstance(old, bytes)
+    changed = old[: what["from"]] + new + old[what["from"] + len(new) :]
+    assert len(changed) == len(old) and changed != old, what["at"]
+    if what["at"].startswith("/"):
+        release.pages[what["at"]] = changed
+    else:
+        branches[branch][path] = changed
+
+
 def _edit_page(release: ForeignRelease, what: dict[str, str]) -> None:
     data = release.pages[what["at"]]
     assert data.count(what["old"].encode()) == 1, f"{what['old']!r} in {what['at']}"
@@ -409,6 +437,7 @@ CHANGES: dict[str, Callable[[ForeignRelease, Any], None]] = {
     "page": _page,  # {at, text | hex | zeros}: write a page of the http server
     "unpage": _unpage,  # path, or the beginning of paths and `*`: remove pages
     "edit_page": _edit_page,  # {at, old, new}
+    "overwrite": _overwrite,  # {at: REPO@BRANCH/path or a page, from: N, text | hex | zeros}: bytes from place N on
     "move": _move,  # REPO@BRANCH: a further commit, after the spec was finished
     "swapped": _swapped,  # {at}: the Hub lists the file as it is, and serves one with another last bit
     "nan": _nan,  # REPO@BRANCH/path: let a weight of a safetensors file be NaN

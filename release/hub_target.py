@@ -101,13 +101,14 @@ def open_hub_target(
     tag: str | None = None,
     endpoint: str | None = None,
     token: str | None = None,
+    hub: Hub | None = None,
     survey: Survey | None = None,
 ) -> HubTarget:
     """The release in the model repository `repo_id`, at a tag: the newest version when None, or a full commit.
 
     Raises NotVisibleError when there is no such tag, HubError.
     """
-    survey = survey if survey is not None else Survey(Hub(endpoint, token))
+    survey = survey if survey is not None else Survey(hub if hub is not None else Hub(endpoint, token))
     repo = Repo(id=repo_id, type="model")
     if tag is not None and _COMMIT.fullmatch(tag):
         return HubTarget(survey, repo, tag, tag)

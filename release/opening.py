@@ -7,6 +7,7 @@ from pathlib import Path
 from open360.release import catalogue
 from open360.release.foreign_target import ForeignSpec, ForeignTarget
 from open360.release.hub import Hub
+from open360.release.hub_errors import HubNotFoundError
 from open360.release.hub_objects import Repo
 from open360.release.hub_target import NotVisibleError, open_hub_target
 from open360.release.survey import Survey
@@ -57,6 +58,9 @@ def open_any_target(
     except NotVisibleError:
         if tag is not None:
             raise
+    except HubNotFoundError:
+        if tag is not None or entry is None:
+            raise  # what the catalogue knows of is judged: that it is not there is a finding
     if entry is not None:
         return ForeignTarget(text, _from_catalogue(entry, text), survey)
     from open360.release.drafts import draft_spec

@@ -71,15 +71,16 @@ class HubFolder:
         self.repositories.change(repo, lambda state: dataclasses.replace(state, branches=heads, tags=tagged))
         return heads
 
-    def move(self, name: str, branch: str) -> None:
-        """Add a commit that changes nothing but the branch's head."""
+    def add(self, name: str, branch: str, files: Files) -> None:
+        """Add a commit with more files to a branch."""
+        added = {path: self._entry(path, content) for path, content in files.items()}
         self.repositories.commit(
-            repo_id(name),
-            branch,
-            title="Touch",
-            message="",
-            edit=lambda head: {**head.files, "moved": self._entry("moved", b"1")},
+            repo_id(name), branch, title="Add files", message="", edit=lambda head: {**head.files, **added}
         )
+
+    def move(self, name: str, branch: str) -> None:
+        """Add a commit that says nothing."""
+        self.add(name, branch, {"NOTES.md": b"moved"})
 
     def _entry(self, path: str, content: Content) -> FileEntry:
         if isinstance(content, Unstored):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from open360.release.rules.code import LockMissing, StaleSegments, UnpinnedCode
+from open360.release.rules.code import LockMissing, LockUnpinned, StaleSegments, UncommittedCode, UnpinnedCode
 from open360.release.rules.completeness import SpecIncomplete
 from open360.release.rules.data import ChunkRanges, ChunkRows, TrainedOnOtherRows
 from open360.release.rules.data_files import DataFileMissing, DataFileSize
@@ -74,6 +74,8 @@ RULES: tuple[Rule, ...] = (
     LockMissing(),
     UnpinnedCode(),
     StaleSegments(),
+    LockUnpinned(),
+    UncommittedCode(),
     ChunkRanges(),
     ChunkRows(),
     TrainedOnOtherRows(),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from open360.release.findings import EvidenceLevel, Finding, Location
+from open360.release.findings import EvidenceLevel, Finding, Location, Part, Severity
+from open360.release.lock_files import MAX_LOCK_BYTES, open_lines
 from open360.release.rules.rule import BOTH, SPEC_READ, CannotCheckError, Rule
+from open360.release.survey import revision_root
 from open360.release.view import ReleaseView
-from open360.schema.layout import SEGMENTS_FILE, chunk_name
+from open360.schema.layout import MANIFEST_FILE, SEGMENTS_FILE, chunk_name
 from open360.schema.schedule import ScheduleError, segments
 
 
@@ -36,6 +38,10 @@ class LockMissing(Rule):
     name = "lock-missing"
     requires = frozenset({SPEC_READ})
 
+    def claims(self, release: ReleaseView) -> int:
+        """Entries of code."""
+        return len(release.spec.code)
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each entry without a lock."""
         for index, code in enumerate(release.spec.code):
@@ -51,25 +57,30 @@ class UnpinnedCode(Rule):
     """A repository of code is named without a commit.
 
     ## What it does
-    Looks for a commit or a Software Heritage id beside every repository: of code, of external code, of processing
-    steps and of evaluation harnesses. One's own repository may leave it to the published manifest.
+    Looks for a commit or a Software Heritage id beside every repository: of code, of external code and of processing
+    steps (MET005 looks at harnesses). One's own repository may leave it to the published manifest.
 
     ## Why is this bad?
     A branch moves. Who looks at the code later sees another code than the one that ran.
 
     ## Example
-    `external: [{repository: https://github.com/EleutherAI/lm-evaluation-harness}]`
+    `external: [{repository: https://github.com/Cerebras/modelzoo}]`
 
     ## Remedy
     Add the commit: `commit: <40 hexadecimal digits>`.
 
     ## Seen in practice
-    Scores of several releases name "a fork of" a harness; which commit it was is written as "to do".
+    CrystalCoder's code tells the reader to clone Cerebras' modelzoo, without a commit; the commit of Pythia's trainer
+    is known only from an answer to a user.
     """
 
     code = "COD002"
     name = "unpinned-code"
     requires = frozenset({SPEC_READ})
+
+    def claims(self, release: ReleaseView) -> int:
+        """Repositories of code."""
+        return len(list(_repositories(release)))
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each repository without a commit."""
@@ -79,24 +90,129 @@ class UnpinnedCode(Rule):
 
 
 def _unpinned(release: ReleaseView) -> Iterator[tuple[str, str]]:
+    return ((pointer, repository) for pointer, repository, pinned in _repositories(release) if not pinned)
+
+
+def _repositories(release: ReleaseView) -> Iterator[tuple[str, str, bool]]:
+    """`(pointer, repository, whether it is pinned)` of all code but that of harnesses."""
     spec, manifest = release.spec, release.readable_manifest
     published = manifest.published if manifest is not None else None
     own_is_pinned = published is not None and (published.code_commit is not None or published.code_swhid is not None)
     for index, code in enumerate(spec.code):
         own = own_is_pinned and code.lock is not None
-        if code.repository is not None and code.commit is None and code.swhid is None and not own:
-            yield f"/code/{index}/repository", code.repository
+        if code.repository is not None:
+            pinned = code.commit is not None or code.swhid is not None or own
+            yield f"/code/{index}/repository", code.repository, pinned
         for number, external in enumerate(code.external):
-            if external.commit is None:
-                yield f"/code/{index}/external/{number}", external.repository
+            yield f"/code/{index}/external/{number}", external.repository, external.commit is not None
     for index, corpus in enumerate(spec.corpora):
         for number, step in enumerate(corpus.processing):
-            if step.repository is not None and step.commit is None:
-                yield f"/corpora/{index}/processing/{number}", step.repository
-    for index, evaluation in enumerate(spec.evaluations):
-        repository = evaluation.harness_repository
-        if repository is not None and evaluation.harness_commit is None:
-            yield f"/evaluations/{index}/harness_repository", repository
+            if step.repository is not None:
+                yield f"/corpora/{index}/processing/{number}", step.repository, step.commit is not None
+
+
+class UncommittedCode(Rule):
+    """The code that ran was not committed.
+
+    ## What it does
+    Looks for `dirty: true` in the entries of `code`, and in the published manifest.
+
+    ## Why is this bad?
+    The commit that the release names is then not the code that made it, and what was changed is nowhere.
+
+    ## Example
+    `code: [{repository: …, commit: …, dirty: true}]`
+
+    ## Remedy
+    Commit the changes, build again and publish from the clean checkout. Where the changes are lost, the statement
+    stays, as a waiver.
+
+    ## Seen in practice
+    The batch of an OLMo run was overridden on the command line, and the committed configuration says another; the
+    configuration of Amber was changed in its repository after the paper.
+    """
+
+    code = "COD005"
+    name = "uncommitted-code"
+    severity = Severity.WARNING
+    requires = frozenset({SPEC_READ})
+
+    def claims(self, release: ReleaseView) -> int:
+        """Entries of code."""
+        return len(release.spec.code)
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each entry, and one for the published release."""
+        fix = "commit the changes, build again and publish from the clean checkout"
+        for index, code in enumerate(release.spec.code):
+            if code.dirty:
+                whose = code.purpose or code.repository or release.spec.name
+                message = f"the code ({whose}) ran with changes that no commit holds"
+                yield self.finding(release.place(f"/code/{index}/dirty"), whose, message, fix)
+        manifest = release.readable_manifest
+        if manifest is not None and manifest.published is not None and manifest.published.dirty:
+            place = Location(path=MANIFEST_FILE, pointer="/published/dirty")
+            message = "it was published from a checkout with changes that no commit holds"
+            yield self.finding(place, release.spec.name, message, fix)
+
+
+class LockUnpinned(Rule):
+    """The file that should pin the environment leaves versions open.
+
+    ## What it does
+    Reads the `lock` of each entry of `code` and looks for requirements without `==`, a commit or a digest. It knows
+    requirement files of pip and environments of conda; lock files of resolvers are pinned by their form. A release of
+    others is looked at when the file lies in its model repository.
+
+    ## Why is this bad?
+    `torch>=2.1` is another program every few months, and one day none that runs.
+
+    ## Example
+    `lock: requirements.txt`, with a line `transformers>=4.36.2`.
+
+    ## Remedy
+    Write down what was installed: `pip freeze > requirements.txt`, or the file of a resolver.
+
+    ## Seen in practice
+    The requirements of Amber's code were `torch>=2.1.1 lightning>=2.1.2 flash_attn>=2.3.3 fire wandb`.
+    """
+
+    code = "COD004"
+    name = "lock-unpinned"
+    level = EvidenceLevel.LISTED
+    requires = frozenset({SPEC_READ})
+
+    def claims(self, release: ReleaseView) -> int:
+        """Locks that could be read."""
+        return len(_locks(release))
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each lock."""
+        locks = _locks(release)
+        if not locks and any(code.lock is not None for code in release.spec.code):
+            raise CannotCheckError("the lock of the environment is not among the files of the release")
+        for path, lines in locks.items():
+            if lines:
+                shown = ", ".join(f"line {number} '{text[:80]}'" for number, text in lines[:3])
+                more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
+                place = Location(path=path, line=lines[0][0])
+                message = f"it does not pin {shown}{more}"
+                yield self.finding(place, path, message, "write down what was installed: 'pip freeze', or a resolver")
+
+
+def _locks(release: ReleaseView) -> dict[str, list[tuple[int, str]]]:
+    """Open lines of every lock that is there and in a known format."""
+    roots = [""]
+    if release.foreign is not None:
+        roots = [f"{revision_root(repo, 'main')}/" for repo in release.foreign.model_repos]
+    found = {}
+    for root in roots:
+        for lock in dict.fromkeys(code.lock for code in release.spec.code if code.lock is not None):
+            data = release.read(root + lock, MAX_LOCK_BYTES) if root + lock in release.listing else None
+            lines = open_lines(data, lock) if data is not None else None
+            if lines is not None:
+                found[root + lock] = lines
+    return found
 
 
 class StaleSegments(Rule):
@@ -114,10 +230,15 @@ class StaleSegments(Rule):
 
     ## Remedy
     `python -P -m open360.pipelines.plan` writes it.
+
+    ## Seen in practice
+    The script of OLMo 3's long-context stage loads the end of stage 1, while its README says that stage 3 follows the
+    merged stage 2: what ran and what was declared were kept in two places.
     """
 
     code = "COD003"
     name = "stale-segments"
+    part = Part.CHECKPOINT
     level = EvidenceLevel.LOADED
     requires = BOTH
 

@@ -44,8 +44,12 @@ class Quota:
     seconds: float
 
     def __str__(self) -> str:
-        minutes = self.seconds / 60
-        return f"{self.calls:,} per " + (f"{minutes:g} minutes" if minutes > 1 else f"{self.seconds:g} s")
+        return self.of("")
+
+    def of(self, what: str) -> str:
+        """The quota of something in words: `500 API calls per 5 minutes`."""
+        span = f"{self.seconds / 60:g} minutes" if self.seconds > 60 else f"{self.seconds:g} s"
+        return " ".join([f"{self.calls:,}", *([what] if what else []), "per", span])
 
 
 # Documented limits of the public Hub in 2026-08; an account may have more, which its answers tell.
@@ -221,6 +225,6 @@ class Pacer:
         lane.noticed_until = at
         what = "API calls" if kind == "api" else "file requests"
         limit = (
-            f"the Hub takes {lane.quota} {what}" if lane.quota is not None else f"the Hub takes no {what} until then"
+            f"the Hub takes {lane.quota.of(what)}" if lane.quota is not None else f"the Hub takes no {what} until then"
         )
         return f"waiting {at - now:.0f} s: {limit}"

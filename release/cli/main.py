@@ -19,6 +19,7 @@ COMMANDS = {
     "init": ("open360.release.cli.init_command", "Write a small release of one's own, ready for `dvc repro`."),
     "validate": ("open360.release.cli.validate_command", "Judge a release against its spec and manifest."),
     "show": ("open360.release.cli.show_command", "Show what a release holds."),
+    "diff": ("open360.release.cli.diff_command", "Compare two releases, two versions, or a release and its mirror."),
     "pull": ("open360.release.cli.pull_command", "Fetch the data or the weights of a checkpoint, verified."),
     "publish": ("open360.release.cli.publish_command", "Publish a built release to the Hub."),
     "hub": ("open360.release.cli.hub_command", "Serve a local Hub from a folder."),

@@ -1,4 +1,4 @@
-"""Is an index array a permutation? Looked at block by block, with one bit of memory an entry."""
+"""Is an index array a permutation? Looked at block by block, with one bit of memory for each number."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class PermutationCheck:
     """Takes the entries of an index array in blocks of any size, and counts what keeps it from being a permutation.
 
     Args:
-        entries: how many there are; a permutation holds each of 0 … entries - 1 once.
+        limit: an order of so many rows holds each of 0 … limit - 1 once; a last batch may be left out.
     """
 
-    def __init__(self, entries: int) -> None:
-        if not 0 <= entries <= MAX_ENTRIES:
-            raise ValueError(f"expected at most {MAX_ENTRIES} entries, found {entries}")
-        self.entries = entries
+    def __init__(self, limit: int) -> None:
+        if not 0 <= limit <= MAX_ENTRIES:
+            raise ValueError(f"expected at most {MAX_ENTRIES} entries, found {limit}")
+        self.limit = limit
         self.taken = 0
         self.zeros = 0
         self.repeated = 0
         self.highest = -1
         self.beyond = 0
-        self._seen = np.zeros((entries + 7) // 8, dtype=np.uint8)
+        self._seen = np.zeros((limit + 7) // 8, dtype=np.uint8)
 
     def add(self, block: NDArray[Any]) -> None:
         """Take the next entries, none below 0."""
@@ -35,7 +35,7 @@ class PermutationCheck:
         self.taken += block.size
         self.zeros += int(np.count_nonzero(block == 0))
         self.highest = max(self.highest, int(block.max()))
-        inside = block[block < self.entries]
+        inside = block[block < self.limit]
         self.beyond += block.size - inside.size
         new = np.unique(inside)
         self.repeated += inside.size - new.size
@@ -48,6 +48,6 @@ class PermutationCheck:
             self._seen[at[firsts]] |= np.bitwise_or.reduceat(bits, firsts)
 
     @property
-    def is_permutation(self) -> bool:
-        """Whether every number below `entries` was taken once, and nothing else."""
-        return self.taken == self.entries and not self.repeated and not self.beyond
+    def is_sound(self) -> bool:
+        """Whether no number was taken twice and none beyond the limit."""
+        return not self.repeated and not self.beyond

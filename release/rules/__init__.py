@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from open360.release.rules.card_texts import CardLicenseDiffers, CardTextContradicts
 from open360.release.rules.code import LockMissing, LockUnpinned, StaleSegments, UncommittedCode, UnpinnedCode
 from open360.release.rules.completeness import SpecIncomplete
 from open360.release.rules.data import ChunkRanges, ChunkRows, TrainedOnOtherRows
@@ -20,7 +21,8 @@ from open360.release.rules.licenses import LicenseContradiction, LicenseMissing,
 from open360.release.rules.lists import ListDiffers
 from open360.release.rules.logs import LogsElsewhere
 from open360.release.rules.measured_models import RecordOfAnotherModel
-from open360.release.rules.orders import OrderUndeclared, OrderUnknown
+from open360.release.rules.order_files import NoPermutation, OrderBeyondData, OrderFileMissing, OrderFileSize
+from open360.release.rules.orders import OrderUndeclared, OrderUnknown, OrderUnpinned
 from open360.release.rules.positions import (
     ConfigDiffers,
     PositionNotContinued,
@@ -99,6 +101,8 @@ RULES: tuple[Rule, ...] = (
     LicenseMissing(),
     UnknownSpdxId(),
     LicenseContradiction(),
+    CardLicenseDiffers(),
+    CardTextContradicts(),
     TraceMissing(),
     TraceInconsistent(),
     EvaluationMissing(),
@@ -111,6 +115,11 @@ RULES: tuple[Rule, ...] = (
     LogsElsewhere(),
     OrderUndeclared(),
     OrderUnknown(),
+    OrderFileMissing(),
+    OrderFileSize(),
+    NoPermutation(),
+    OrderBeyondData(),
+    OrderUnpinned(),
     SpecUnreadable(),
     SpecIncomplete(),
     ManifestMissing(),

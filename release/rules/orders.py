@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from open360.release.findings import Finding, Severity
+from open360.release.findings import Finding, Part, Severity
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.view import ReleaseView
 from open360.schema.order import ChunkOrder, FunctionOrder, PermutationFileOrder, UnknownOrder
@@ -36,6 +36,7 @@ class OrderUndeclared(Rule):
     code = "ORD001"
     name = "order-undeclared"
     requires = frozenset({SPEC_READ})
+    part = Part.RUN
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each run without an order."""
@@ -54,8 +55,7 @@ class OrderUnknown(Rule):
     """The training order of a run is lost, or not public.
 
     ## What it does
-    Reports orders of kind `unknown`, orders inside a chunk that are unknown, functions that cannot be resolved, and
-    permutation files without a digest.
+    Reports orders of kind `unknown`, orders inside a chunk that are unknown, and functions that cannot be resolved.
 
     ## Why is this bad?
     Nobody can say which rows a given step saw.
@@ -76,6 +76,7 @@ class OrderUnknown(Rule):
     name = "order-unknown"
     severity = Severity.WARNING
     requires = frozenset({SPEC_READ})
+    part = Part.RUN
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each run whose order cannot be resolved to rows."""
@@ -97,6 +98,62 @@ def _problem_of(run: Run) -> str | None:
         return f"is known to the chunk only: {order.within.reason}"
     if isinstance(order, FunctionOrder) and not order.resolvable:
         return "cannot be computed: the files or their sizes are not public"
-    if isinstance(order, PermutationFileOrder) and order.sha256 is None:
-        return "depends on an order file without a sha256"
     return None
+
+
+class OrderUnpinned(Rule):
+    """The training order depends on something that can change.
+
+    ## What it does
+    Looks for orders that a function computes, without the version of the library that they were checked with and
+    without golden batches; and for stored orders without the sha256 of their file.
+
+    ## Why is this bad?
+    The same seed gives another order under another version, and a file can be made again: what is then computed for a
+    step looks right and is wrong.
+
+    ## Example
+    `order: {kind: function, algorithm: numpy-pcg64-shuffle, seed: 6198}`
+
+    ## Remedy
+    Add the `version` of the library, or `golden_batches` to the run: the digests of its first, a middle and its last
+    batch prove any reader. Add `sha256` to a stored order.
+
+    ## Seen in practice
+    Marin changed its shuffle to another algorithm below the same configuration, so that older runs cannot be repeated;
+    the order file of OLMo was made again with another size. NumPy does not promise the stream that OLMo's order is of.
+    """
+
+    code = "ORD007"
+    name = "order-unpinned"
+    severity = Severity.WARNING
+    requires = frozenset({SPEC_READ})
+    part = Part.RUN
+
+    def claims(self, release: ReleaseView) -> int:
+        """Runs whose order is computed or stored."""
+        return sum(_can_change(run) for run in release.spec.all_runs())
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each run; runs that are described together and lack the same give one."""
+        seen: set[tuple[str, str]] = set()
+        for run in release.spec.all_runs():
+            if not _can_change(run):
+                continue
+            order, message = run.order, None
+            if isinstance(order, FunctionOrder) and order.version is None and not run.golden_batches:
+                message = "is computed, and neither a version of the library nor golden batches pin it"
+                fix = "add 'version' to 'order', or 'golden_batches' to the run"
+            elif isinstance(order, PermutationFileOrder) and order.sha256 is None:
+                message = "is a file without a sha256"
+                fix = "add 'sha256' to 'order'"
+            pointer = release.run_pointer(run.name)
+            if message is not None and (pointer, message) not in seen:
+                seen.add((pointer, message))
+                place = release.place(f"{pointer}/order")
+                yield self.finding(place, run.name, f"the order of run '{run.name}' {message}", fix)
+
+
+def _can_change(run: Run) -> bool:
+    order = run.order
+    return isinstance(order, PermutationFileOrder) or (isinstance(order, FunctionOrder) and order.resolvable)

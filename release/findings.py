@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from open360.release.openness import Openness
+from open360.release.quoted import Quoted
 from open360.schema.model import ManifestModel
 
 REPORT_VERSION: Literal[1] = 1
@@ -72,10 +73,10 @@ class Part(StrEnum):
 class Location(ManifestModel):
     """A place in a release: a file of it, and where that is known the line, the column and the JSON pointer."""
 
-    path: str
+    path: Quoted
     line: int | None = None
     column: int | None = None
-    pointer: str = ""
+    pointer: Quoted = ""
 
     def __str__(self) -> str:
         place = self.path
@@ -98,9 +99,9 @@ class Finding(ManifestModel):
     name: str
     severity: Severity
     location: Location
-    subject: str
-    message: str
-    fix: str
+    subject: Quoted
+    message: Quoted
+    fix: Quoted
 
     @property
     def text(self) -> str:
@@ -122,14 +123,14 @@ class SkippedRule(ManifestModel):
     code: str
     name: str
     sector: Sector
-    reason: str
+    reason: Quoted
 
 
 class WaivedFinding(ManifestModel):
     """A finding that the spec accepts, with the author's reason."""
 
     finding: Finding
-    reason: str
+    reason: Quoted
     until: str | None = None
 
 
@@ -192,12 +193,12 @@ class Report(ManifestModel):
     """All findings of one validation. `target` is `.` for a folder: every location is relative to it."""
 
     report_version: Literal[1] = Field(default=REPORT_VERSION, description="version of this envelope")
-    target: str
-    release: str | None
-    version: str | None
+    target: Quoted
+    release: Quoted | None
+    version: Quoted | None
     level: EvidenceLevel
     sample: Sample = Sample()
-    spec_origin: str | None = Field(
+    spec_origin: Quoted | None = Field(
         default=None,
         description="where the spec is from, when it is not the release's own: the catalogue, a file, a guess",
     )

@@ -16,6 +16,7 @@ from open360.release.openness import (
     ComponentStatus,
     Openness,
 )
+from open360.release.quoted import Quoted
 from open360.schema.model import ManifestModel
 from open360.schema.serialization import dump_yaml
 from open360.schema.spec import ReleaseSpec
@@ -34,34 +35,34 @@ class MofFramework(ManifestModel):
 class MofLicense(ManifestModel):
     """A licence for all components of a type."""
 
-    name: str
-    path: str
+    name: Quoted
+    path: Quoted
 
 
 class MofComponent(ManifestModel):
     """A component that is part of the release."""
 
-    name: str
-    description: str
-    license: str | None = None
-    component_path: str | None = None
+    name: Quoted
+    description: Quoted
+    license: Quoted | None = None
+    component_path: Quoted | None = None
 
 
 class MofRelease(ManifestModel):
     """A release as the tool describes it."""
 
-    name: str
-    version: str
-    date: str | None = None
+    name: Quoted
+    version: Quoted
+    date: Quoted | None = None
     license: dict[str, MofLicense]
-    type: str
-    architecture: str
-    treatment: str
-    origin: str
-    producer: str
-    contact: str
-    repository: str | None = None
-    huggingface: str | None = None
+    type: Quoted
+    architecture: Quoted
+    treatment: Quoted
+    origin: Quoted
+    producer: Quoted
+    contact: Quoted
+    repository: Quoted | None = None
+    huggingface: Quoted | None = None
     components: tuple[MofComponent, ...]
 
 

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Literal
 
 from open360.release.open_licenses import OSI_APPROVED, is_open
+from open360.release.quoted import Quoted
 from open360.schema.model import ManifestModel
 
 FRAMEWORK = "Model Openness Framework"
@@ -58,9 +59,9 @@ class Component(ManifestModel):
     asked_by: ModelClass
     required: bool
     status: ComponentStatus
-    license: str | None
-    because: str
-    path: str | None = None
+    license: Quoted | None
+    because: Quoted
+    path: Quoted | None = None
 
     @property
     def is_there(self) -> bool:

@@ -7,46 +7,10 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open360.release.findings import (
-    Checked,
-    EvidenceLevel,
-    Finding,
-    Location,
-    Report,
-    Severity,
-    SkippedRule,
-    WaivedFinding,
-)
+from open360.release.findings import EvidenceLevel, Finding, Location, Report, Severity
+from open360.release.quoted import MAX_QUOTED_CHARS, quotable
 from open360.release.reporters import json_report, parse_report
-
-words = st.text(max_size=12)
-locations = st.builds(
-    Location, path=words, line=st.none() | st.integers(1, 99), column=st.none() | st.integers(1, 99), pointer=words
-)
-findings = st.builds(
-    Finding,
-    code=words,
-    name=words,
-    severity=st.sampled_from(Severity),
-    location=locations,
-    subject=words,
-    message=words,
-    fix=words,
-)
-reports = st.builds(
-    Report,
-    report_version=st.just(1),
-    target=words,
-    release=st.none() | words,
-    version=st.none() | words,
-    level=st.sampled_from(EvidenceLevel),
-    findings=st.lists(findings, max_size=4).map(tuple),
-    skipped=st.lists(st.builds(SkippedRule, code=words, name=words, reason=words), max_size=3).map(tuple),
-    waived=st.lists(st.builds(WaivedFinding, finding=findings, reason=words, until=st.none() | words), max_size=2).map(
-        tuple
-    ),
-    checked=st.builds(Checked, rules=st.integers(0, 99)),
-)
+from tests.support.report_strategies import findings, reports
 
 
 @given(reports)
@@ -89,3 +53,25 @@ def test_the_text_of_a_finding_names_its_subject_once() -> None:
     other = finding.model_copy(update={"subject": "ckpt_001"})
     assert other.text == "ckpt_001: found none"
     assert other.model_copy(update={"message": "'ckpt_001' is gone"}).text == "'ckpt_001' is gone"
+
+
+def test_half_a_surrogate_pair_and_endless_text_can_be_written() -> None:
+    finding = Finding(
+        code="INT001",
+        name="missing-file",
+        severity=Severity.ERROR,
+        location=Location(path="\ud800.txt"),
+        subject="x",
+        message="y" * 100_000,
+        fix="\udfff",
+    )
+    assert finding.location.path == "\\ud800.txt"
+    assert finding.fix == "\\udfff"
+    assert len(finding.message) <= MAX_QUOTED_CHARS and "100,000 characters" in finding.message
+
+
+@given(st.text(st.characters(), max_size=2 * MAX_QUOTED_CHARS) | st.integers(3990, 4100).map(lambda n: "ü" * n))
+def test_text_that_can_be_quoted_is_quoted_as_it_is(text: str) -> None:
+    once = quotable(text)
+    assert quotable(once) == once
+    once.encode()

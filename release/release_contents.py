@@ -64,6 +64,10 @@ def _own(target: Target) -> ReleaseContents:
     except MissingFileError:
         fields, unsaid = {}, (*unsaid, f"{target.label} has no spec")
     found = dict(there)
+    if manifest is not None:  # what it says is compared, not how: publishing adds commits to it
+        found.pop(MANIFEST_FILE, None)
+        rest = manifest.model_dump(mode="json", include={"environment_sha256", "code", "corpora"})
+        fields |= _leaves(rest, "manifest")
     parts = list(_recorded_parts(manifest, found)) if manifest is not None else []
     return ReleaseContents(
         label=target.label,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from open360.release.rules.addresses import DeadAddress
 from open360.release.rules.card_texts import CardLicenseDiffers, CardTextContradicts
 from open360.release.rules.code import LockMissing, LockUnpinned, StaleSegments, UncommittedCode, UnpinnedCode
 from open360.release.rules.completeness import SpecIncomplete
@@ -87,6 +88,7 @@ RULES: tuple[Rule, ...] = (
     DataFileMissing(),
     RevisionMoved(),
     RevisionUnpinned(),
+    DeadAddress(),
     CardMissing(),
     StrayFiles(),
     AliasDiffers(),

@@ -8,7 +8,7 @@ from functools import cache
 
 import license_expression
 
-from open360.release.findings import Finding
+from open360.release.findings import Finding, Part
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.view import ReleaseView
 
@@ -30,7 +30,7 @@ def _unknown_ids(expression: str) -> list[str]:
     return [expression] if malformed else unknown
 
 
-def _ids(expression: str) -> frozenset[str]:
+def license_ids(expression: str) -> frozenset[str]:
     """The licences that an expression names."""
     try:
         return frozenset(str(key) for key in _spdx().license_keys(expression, unique=True))
@@ -71,6 +71,10 @@ class LicenseMissing(Rule):
     name = "license-missing"
     requires = frozenset({SPEC_READ})
 
+    def claims(self, release: ReleaseView) -> int:
+        """Things that need a licence."""
+        return len(list(_declared(release)))
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each thing without a licence."""
         for pointer, whose, found in _declared(release):
@@ -103,16 +107,25 @@ class UnknownSpdxId(Rule):
     name = "unknown-spdx-id"
     requires = frozenset({SPEC_READ})
 
+    def claims(self, release: ReleaseView) -> int:
+        """Licences that are stated."""
+        return sum(found is not None for _, _, found in _stated(release))
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each expression that SPDX cannot read."""
-        documents = ("/licenses/documents", "documents", release.spec.licenses.documents)
-        corpora = [(f"/corpora/{i}/license", c.name, c.license) for i, c in enumerate(release.spec.corpora)]
-        for pointer, whose, found in [*_declared(release), documents, *corpora]:
+        for pointer, whose, found in _stated(release):
             unknown = _unknown_ids(found) if found is not None else []
             if unknown:
                 message = f"the licence of '{whose}' is no SPDX expression: {', '.join(unknown)} is unknown"
                 fix = "write ids of https://spdx.org/licenses/, or 'LicenseRef-<name>' for one's own"
                 yield self.finding(release.place(pointer), whose, message, fix)
+
+
+def _stated(release: ReleaseView) -> Iterator[tuple[str, str, str | None]]:
+    yield from _declared(release)
+    yield "/licenses/documents", "documents", release.spec.licenses.documents
+    for index, corpus in enumerate(release.spec.corpora):
+        yield f"/corpora/{index}/license", corpus.name, corpus.license
 
 
 class LicenseContradiction(Rule):
@@ -137,6 +150,7 @@ class LicenseContradiction(Rule):
 
     code = "LIC003"
     name = "license-contradiction"
+    part = Part.SOURCE
     requires = frozenset({SPEC_READ, LICENSE_UNKNOWN})
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
@@ -144,7 +158,7 @@ class LicenseContradiction(Rule):
         for index, corpus in enumerate(release.spec.corpora):
             whole = corpus.license or release.spec.licenses.data
             for number, source in enumerate(corpus.sources):
-                left_out = _ids(source.license or "") - _ids(whole or "")
+                left_out = license_ids(source.license or "") - license_ids(whole or "")
                 if whole is not None and left_out:
                     message = f"source '{source.name}' is under {source.license}, the data as a whole under {whole}"
                     fix = f"name it in the licence of the data: '{whole} AND {source.license}'"

@@ -6,6 +6,7 @@ from open360.release.rules.addresses import DeadAddress
 from open360.release.rules.card_texts import CardLicenseDiffers, CardTextContradicts
 from open360.release.rules.code import LockMissing, LockUnpinned, StaleSegments, UncommittedCode, UnpinnedCode
 from open360.release.rules.completeness import SpecIncomplete
+from open360.release.rules.configurations import ConfigurationContradicts
 from open360.release.rules.data import ChunkRanges, ChunkRows, TrainedOnOtherRows
 from open360.release.rules.data_files import DataFileMissing, DataFileSize
 from open360.release.rules.data_pins import UnpinnedData, UnseededProcessing
@@ -19,6 +20,7 @@ from open360.release.rules.documents import (
 from open360.release.rules.evaluations import EvaluationMissing, HarnessUnpinned, RecordUnreadable
 from open360.release.rules.integrity import AlteredFile, ExtraFile, MisplacedFile, MissingFile, UnsafePath, WrongSize
 from open360.release.rules.licenses import LicenseContradiction, LicenseMissing, UnknownSpdxId
+from open360.release.rules.lineage import MergePartMissing, ParentUnpublished
 from open360.release.rules.lists import ListDiffers
 from open360.release.rules.logs import LogsElsewhere
 from open360.release.rules.measured_models import RecordOfAnotherModel
@@ -41,6 +43,7 @@ from open360.release.rules.revisions import (
     StrayFiles,
 )
 from open360.release.rules.rule import CannotCheckError, Rule
+from open360.release.rules.runs import RestartInconsistent, TokensContradict
 from open360.release.rules.scores import ScoreJumps, ScoreOutOfRange
 from open360.release.rules.series import BrokenChain, LabelDiffers, MissingPart, SeriesIncomplete
 from open360.release.rules.storage import PickleWeights, RepeatedWeights, StorageChanges
@@ -122,6 +125,11 @@ RULES: tuple[Rule, ...] = (
     NoPermutation(),
     OrderBeyondData(),
     OrderUnpinned(),
+    ConfigurationContradicts(),
+    ParentUnpublished(),
+    RestartInconsistent(),
+    TokensContradict(),
+    MergePartMissing(),
     SpecUnreadable(),
     SpecIncomplete(),
     ManifestMissing(),

@@ -48,7 +48,7 @@ def _longest(here: Any, key: str) -> str | None:
         head = ".".join(parts[:count])
         if isinstance(here, dict) and head in here:
             return head
-        if isinstance(here, list) and head.isascii() and head.isdigit() and int(head) < len(here):
+        if isinstance(here, list) and head.isdecimal() and len(head) < 10 and int(head) < len(here):
             return head
     return None
 

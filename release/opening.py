@@ -70,9 +70,8 @@ def open_any_target(
 
 def _from_catalogue(name: str, repo_id: str | None) -> ForeignSpec:
     spec = catalogue.load(name) if repo_id is None else catalogue.part_of(name, repo_id)
-    return ForeignSpec(
-        origin=f"catalogue entry '{name}'", path=f"catalogue/{name}.yaml", data=dump_yaml(spec), spec=spec
-    )
+    data = dump_yaml(spec, as_written=True)
+    return ForeignSpec(origin=f"catalogue entry '{name}'", path=f"catalogue/{name}.yaml", data=data, spec=spec)
 
 
 def _from_file(path: Path) -> ForeignSpec:

@@ -301,8 +301,11 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-def dump_yaml(model: BaseModel) -> bytes:
-    """Readable YAML of a spec; `load_spec(dump_yaml(x)) == x`."""
-    plain = model.model_dump(mode="json", exclude_defaults=True)
+def dump_yaml(model: BaseModel, *, as_written: bool = False) -> bytes:
+    """Readable YAML of a spec; `load_spec(dump_yaml(x)) == x`.
+
+    A value that equals its default is left out, unless it is to be `as_written`: a statement of the author stays one.
+    """
+    plain = model.model_dump(mode="json", exclude_defaults=not as_written, exclude_unset=as_written)
     text = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
     return text.encode()

@@ -30,6 +30,7 @@ SLOW = settings(
 @given(specs())
 def test_a_spec_written_as_yaml_reads_back_equal(spec: ReleaseSpec) -> None:
     assert load_spec(dump_yaml(spec)) == spec
+    assert load_spec(dump_yaml(spec, as_written=True)) == spec
 
 
 @SLOW
@@ -102,3 +103,11 @@ def test_yaml_without_a_value_for_every_default_stays_short() -> None:
     spec = load_spec(b"open360: 1\nname: short\n")
     assert dump_yaml(spec) == b"open360: 1\nname: short\n"
     assert parse_yaml(dump_yaml(spec), "release.yaml")[0] == {"open360": 1, "name": "short"}
+
+
+def test_a_statement_that_equals_its_default_stays_one_when_a_spec_is_dumped_as_written() -> None:
+    spec = load_spec(b"open360: 1\nname: r\ncorpora: [{name: c, counting: trained}]\n")
+    assert b"counting" not in dump_yaml(spec)
+    assert parse_yaml(dump_yaml(spec, as_written=True), "release.yaml")[0]["corpora"] == [
+        {"name": "c", "counting": "trained"}
+    ]

@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from open360.release import openness as mof
 from open360.release.findings import Finding
 from open360.release.openness import Evidence, Openness, judge
 from open360.release.openness_listed import ListedEvidence
 from open360.release.view import ReleaseView
+from open360.schema.spec import ReleaseSpec
 
-GONE_CODES = frozenset({"HUB003", "HUB007"})  # their findings name an address or a repository that is not there
+DEAD_ADDRESS, REPOSITORY_MISSING = "HUB003", "HUB007"
 
 
 def openness_of(release: ReleaseView, findings: Iterable[Finding]) -> Openness | None:
     """How open a release is; None when its spec cannot be read.
 
     Args:
-        findings: of this validation: what they show to be gone is not counted.
+        findings: of this validation; what they show to be gone does not count as there.
     Raises:
         HubError: the Hub cannot be reached.
     """
     if release.readable_spec is None:
         return None
-    gone = frozenset(finding.subject for finding in findings if finding.code in GONE_CODES)
-    evidence = ListedEvidence(release, gone)
+    evidence = ListedEvidence(release, frozenset(_gone(release.readable_spec, findings)))
     return judge(_evidence(evidence), evidence.sources_named())
+
+
+def _gone(spec: ReleaseSpec, findings: Iterable[Finding]) -> Iterator[str]:
+    """Addresses and repositories that the findings show not to be there."""
+    for finding in findings:
+        if finding.code == REPOSITORY_MISSING:
+            yield finding.subject
+        elif finding.code == DEAD_ADDRESS:
+            yield from _text_at(spec, finding.location.pointer)
+
+
+def _text_at(spec: ReleaseSpec, pointer: str) -> Iterator[str]:
+    """The text that stands at a place of the spec, when a text stands there."""
+    value: object = spec
+    for part in pointer.split("/")[1:]:
+        is_index = isinstance(value, tuple) and part.isdecimal() and int(part) < len(value)
+        value = value[int(part)] if is_index and isinstance(value, tuple) else getattr(value, part, None)
+    if isinstance(value, str):
+        yield value
 
 
 def _evidence(of: ListedEvidence) -> dict[str, Evidence]:

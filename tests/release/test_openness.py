@@ -303,16 +303,18 @@ def test_a_foreign_repository_without_a_card_lacks_it(elsewhere: Elsewhere, tmp_
 
 def test_what_a_finding_shows_to_be_gone_is_missing(elsewhere: Elsewhere, tmp_path: Path) -> None:
     view = _foreign_view("amber", elsewhere, tmp_path, [])
-    address = next(link.url for link in view.spec.links if link.name == "paper")
+    index = next(index for index, link in enumerate(view.spec.links) if link.name == "paper")
     dead = Finding(
         code="HUB003",
         name="dead-address",
         severity=Severity.ERROR,
-        location=Location(path="spec.yaml"),
-        subject=address,
-        message="it answers 404",
+        location=Location(path="spec.yaml", pointer=f"/links/{index}/url"),
+        subject="paper",
+        message="link: is gone",
         fix="name another",
     )
+    elsewhere_dead = dead.model_copy(update={"location": Location(path="spec.yaml", pointer="/links/99/url/x")})
+    assert _of_foreign(view, [elsewhere_dead])[1][PAPER].status is ComponentStatus.OPEN
     assert _of_foreign(view)[1][PAPER].status is ComponentStatus.OPEN
     assert _of_foreign(view, [dead])[1][PAPER].status is ComponentStatus.MISSING
 

@@ -28,6 +28,7 @@ class Declarations:
         self.readable_spec: ReleaseSpec | None = None
         self.readable_manifest: Manifest | None = None
         self._positions: Positions = {}
+        self._plans: dict[str, list[CheckpointPlan]] = {}
         self._read_spec(target)
         self.has_manifest = self._read_manifest(target)
 
@@ -91,10 +92,12 @@ class Declarations:
 
     def plans(self, run: Run) -> list[CheckpointPlan]:
         """Declared checkpoints of a run; none when the spec does not say enough (which a rule of its own reports)."""
-        try:
-            return checkpoints(run, self.spec.corpus_of(run))
-        except ScheduleError:
-            return []
+        if run.name not in self._plans:
+            try:
+                self._plans[run.name] = checkpoints(run, self.spec.corpus_of(run))
+            except ScheduleError:
+                self._plans[run.name] = []
+        return self._plans[run.name]
 
     def rows_at(self, run: Run, step: int) -> int | None:
         """Rows consumed by the first `step` batches as the spec declares it; None when it does not."""

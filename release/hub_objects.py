@@ -37,6 +37,10 @@ class Refs:
     branches: dict[str, str]
     tags: dict[str, str]
 
+    def commit_of(self, revision: str) -> str | None:
+        """The commit of a branch, else of a tag, of that name."""
+        return self.branches.get(revision) or self.tags.get(revision)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:

@@ -189,7 +189,8 @@ class HubTarget:
     def read(self, path: str, max_bytes: int) -> bytes:
         """A whole file of at most `max_bytes`."""
         repo, commit, inside = self.locate(path)
-        return self._ours(path, lambda: self.survey.read_at(repo, commit, inside, max_bytes))
+        listed = self.survey.listed_file(repo, commit, inside)
+        return self._ours(path, lambda: self.survey.read_at(repo, commit, inside, max_bytes, listed))
 
     def read_range(self, path: str, begin: int, end: int) -> bytes:
         """Bytes `[begin, end)` of a file."""

@@ -79,7 +79,8 @@ def evaluated(evaluation: Evaluation, checkpoints: list[SeenCheckpoint]) -> list
         return checkpoints[-1:]
     if isinstance(evaluation.at, AtCheckpoints):
         chosen = checkpoints[:: evaluation.at.every] if evaluation.at.every is not None else []
-        return [*chosen, *(c for c in checkpoints if c.name in evaluation.at.names and c not in chosen)]
+        taken = {checkpoint.name for checkpoint in chosen}
+        return [*chosen, *(c for c in checkpoints if c.name in evaluation.at.names and c.name not in taken)]
     return checkpoints
 
 
@@ -102,6 +103,7 @@ def _measure(release: ReleaseView) -> Iterator[Measurement]:
     in_reach = not isinstance(release.target, FolderTarget)  # a folder is judged without a network
     wanted = release.sampled((place for place in places if in_reach or not is_address(place)), lambda place: place)
     files = dict(zip(wanted, at_once(lambda place: _read(release, place), wanted), strict=True))
+    streams = _Streams()
     for number, checkpoint, place in expected:
         evaluation = release.spec.evaluations[number]
         if place is None:
@@ -112,7 +114,8 @@ def _measure(release: ReleaseView) -> Iterator[Measurement]:
             file = files[place]
         else:
             continue
-        scores = {metric: _scores(file, evaluation, metric, checkpoint) for metric in evaluation.metrics}
+        task, at = evaluation.task, place or checkpoint.root
+        scores = {metric: streams.scores(at, file, task, metric, checkpoint) for metric in evaluation.metrics}
         yield Measurement(
             number=number, evaluation=evaluation, checkpoint=checkpoint, place=place, file=file, scores=scores
         )
@@ -167,11 +170,23 @@ def _read(release: ReleaseView, place: str) -> RecordFile | None:
     return read_records(data, place)
 
 
-def _scores(
-    file: RecordFile | None, evaluation: Evaluation, metric: str, seen: SeenCheckpoint
-) -> tuple[EvaluationRecord, ...]:
-    """The records of a metric that are, or may be, of this checkpoint."""
-    if file is None:
-        return ()
-    names = {None, seen.name, seen.listed.revision if seen.listed is not None else seen.name}
-    return tuple(record for record in stream_of(file.records, evaluation.task, metric) if record.checkpoint in names)
+class _Streams:
+    """Records of metrics by checkpoint: one file may hold those of thousands, and is sorted once."""
+
+    def __init__(self) -> None:
+        self._sorted: dict[tuple[str, str, str], dict[str | None, list[tuple[int, EvaluationRecord]]]] = {}
+
+    def scores(
+        self, place: str, file: RecordFile | None, task: str, metric: str, seen: SeenCheckpoint
+    ) -> tuple[EvaluationRecord, ...]:
+        """The records of a metric in the file at `place` that are, or may be, of this checkpoint."""
+        if file is None:
+            return ()
+        key = (place, task, metric)
+        if key not in self._sorted:
+            by_checkpoint = self._sorted[key] = {}
+            for at, record in enumerate(stream_of(file.records, task, metric)):
+                by_checkpoint.setdefault(record.checkpoint, []).append((at, record))
+        names = {None, seen.name, seen.listed.revision if seen.listed is not None else seen.name}
+        found = [pair for name in names for pair in self._sorted[key].get(name, ())]
+        return tuple(record for _, record in sorted(found, key=lambda pair: pair[0]))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -61,6 +62,8 @@ class Survey:
         self._refs: dict[Repo, Refs | None] = {}
         self._trees: dict[Place, Mapping[str, RemoteFile] | None] = {}
         self._files = 0
+        self._lock = threading.Lock()
+        self._locks: dict[tuple[str, ...], threading.Lock] = {}
         self._paths: dict[str, str] = {}
         self._equal: dict[RemoteFile, RemoteFile] = {}
 
@@ -129,13 +132,23 @@ class Survey:
         """A whole file at a commit. It is kept when its bytes are those that `file` promises, else under its commit."""
         content = (file.sha256 or file.git_id) if file is not None else None
         key = (self.hub.endpoint, repo.type, repo.id, content or f"{commit}/{path}")
-        found = self.cache.find(key)
-        if found is not None and len(found) <= max_bytes:
-            return found
-        data = self.hub.read(repo, commit, path, max_bytes)
-        if content is None or content in (hashlib.sha256(data).hexdigest(), git_id_of(data)):
-            self.cache.keep(key, data)
-        return data
+        with self._reading(key):
+            found = self.cache.find(key)
+            if found is not None and len(found) <= max_bytes:
+                return found
+            data = self.hub.read(repo, commit, path, max_bytes)
+            if content is None or content in (hashlib.sha256(data).hexdigest(), git_id_of(data)):
+                self.cache.keep(key, data)
+            return data
+
+    def listed_file(self, repo: Repo, commit: str, path: str) -> RemoteFile | None:
+        """A file of a commit that was listed before; None for any other."""
+        return (self._trees.get((repo, commit)) or {}).get(path)
+
+    def _reading(self, key: tuple[str, ...]) -> threading.Lock:
+        """What one thread holds while it reads something, so that others find it in the cache."""
+        with self._lock:
+            return self._locks.setdefault(key, threading.Lock())
 
     def _at_once(
         self, call: Callable[[ItemT], ResultT], items: list[ItemT], done: Callable[[ItemT], None] | None = None
@@ -154,7 +167,7 @@ class Survey:
             return None
         if len(revision) == 40 and all(c in "0123456789abcdef" for c in revision):
             return revision
-        return refs.branches.get(revision) or refs.tags.get(revision)
+        return refs.commit_of(revision)
 
     def _tree_key(self, place: Place) -> tuple[str, ...]:
         repo, commit = place

@@ -13,6 +13,9 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"  # of our names, and of the Hu
 MAX_FILE_BYTES = 1 << 50  # 1 PiB: larger claims are mistakes or attacks
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
 def _check_relative_path(path: str) -> str:
     bad = (
         not path
@@ -20,7 +23,7 @@ def _check_relative_path(path: str) -> str:
         or path.startswith(("/", "~"))
         or "\\" in path
         or re.match(r"^[A-Za-z]:", path) is not None
-        or any(ord(char) < 32 or ord(char) == 127 for char in path)
+        or _CONTROL.search(path) is not None
         or any(part in ("", ".", "..") for part in path.split("/"))
     )
     if bad:

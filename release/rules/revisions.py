@@ -59,7 +59,7 @@ class RevisionMoved(Rule):
         """One finding for each revision."""
         for repo, revision, name, pinned in _pins(release):
             refs = release.survey.refs(repo)
-            now = {**refs.branches, **refs.tags}.get(revision) if refs is not None else None
+            now = refs.commit_of(revision) if refs is not None else None
             if now is not None and now != pinned:
                 message = f"'{revision}' points at commit {now}, the release says {pinned}"
                 fix = "load it by its commit; if the change was meant, publish a new version that says so"

@@ -65,7 +65,7 @@ class HubFolder:
         heads: dict[str, str] = {"main": first}
         for branch, files in revisions.items():
             entries = {path: self._entry(path, content) for path, content in files.items()}
-            made = self.repositories._write_commit(repo, parent=first, title=f"Add {branch}", message="", files=entries)
+            made = self.repositories.add_commit(repo, parent=first, title=f"Add {branch}", files=entries)
             heads[branch] = made.id
         tagged = {tag: heads[branch] for tag, branch in (tags or {}).items()}
         self.repositories.change(repo, lambda state: dataclasses.replace(state, branches=heads, tags=tagged))
@@ -76,6 +76,13 @@ class HubFolder:
         added = {path: self._entry(path, content) for path, content in files.items()}
         self.repositories.commit(
             repo_id(name), branch, title="Add files", message="", edit=lambda head: {**head.files, **added}
+        )
+
+    def tag(self, name: str, tag: str, branch: str) -> None:
+        """Tag what a branch stands for now."""
+        self.repositories.change(
+            repo_id(name),
+            lambda state: dataclasses.replace(state, tags={**state.tags, tag: state.branches[branch]}),
         )
 
     def move(self, name: str, branch: str) -> None:

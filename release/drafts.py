@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,6 +20,7 @@ from open360.release.foreign_target import MAIN, ForeignSpec
 from open360.release.hub_errors import HubError
 from open360.release.hub_objects import Repo
 from open360.release.revision_names import NamedSeries, compressed, group_names
+from open360.release.rules.storage import all_weight_files
 from open360.release.survey import ListedRevision, Survey
 from open360.release.targets import TargetError
 from open360.schema.corpus import Corpus, DataRepository, HubPin, Source
@@ -33,11 +34,9 @@ from open360.schema.spec import Licenses, Link, ReleaseSpec
 
 ORIGIN = "a guess from the repository's refs, files and card"
 MAX_REVISIONS = 10_000
+MAX_RUNS = 100
 MAX_CONFIG_BYTES = 1 << 20
 MAX_DATA_REPOS = 8
-PICKLES = re.compile(r"(pytorch_model|model|consolidated|adapter_model)[^/]*\.(bin|pt|pth)")
-TENSORS = re.compile(r"[^/]+\.safetensors")
-OPTIMIZER = re.compile(r"(^|.*/)(optimizer|optim|scheduler_optimizer)[^/]*\.(safetensors|pt|bin|pth)")
 HEADER = """\
 # A draft: a guess from the refs, files and card of {repo}. Check every line, then fill in
 #   runs[].batch, seq_len, steps   rows a step, predicted ids a row, last step: tokens follow from these three
@@ -77,9 +76,7 @@ def draft_spec(survey: Survey, repo: Repo) -> ForeignSpec:
 def weights_of(listed: ListedRevision) -> dict[str, str]:
     """Files at the top of a revision that hold weights, with what tells their content."""
     return {
-        path: file.sha256 or file.git_id or ""
-        for path, file in listed.files.items()
-        if (TENSORS.fullmatch(path) or PICKLES.fullmatch(path)) and not OPTIMIZER.fullmatch(path)
+        path: listed.files[path].sha256 or listed.files[path].git_id or "" for path in all_weight_files(listed.files)
     }
 
 
@@ -135,10 +132,15 @@ class _Repository:
             return None
 
 
+@cache
+def _grammar(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
 def is_a(kind: Any, value: object) -> bool:
     """Whether the grammar of the spec takes a value as `kind`."""
     try:
-        TypeAdapter(kind).validate_python(value, strict=True)
+        _grammar(kind).validate_python(value, strict=True)
     except ValidationError:
         return False
     return True
@@ -152,7 +154,10 @@ def _as_name(revision: str) -> str | None:
 def _spec(found: _Repository) -> ReleaseSpec:
     series, rest = group_names(name for name in found.listed if name != MAIN)
     with_weights = [s for s in series if any(weights_of(found.listed[n]) for n in (*s.steps, *s.named))]
-    unplaced = [name for name in rest if weights_of(found.listed[name])]
+    for one in sorted(with_weights, key=lambda s: -len(s.steps) - len(s.named))[MAX_RUNS:]:
+        with_weights.remove(one)
+        rest += [*one.steps, *one.named]
+    unplaced = [name for name in sorted(rest) if weights_of(found.listed[name])]
     corpora = tuple(_corpora(found))
     runs = tuple(_runs(found, with_weights, unplaced, corpora[0].name if corpora else None))
     licence = spdx_of(found.card.get("license"))
@@ -211,8 +216,8 @@ def _runs(found: _Repository, series: list[NamedSeries], unplaced: list[str], co
 
 
 def _series(found: _Repository, one: NamedSeries | None, unplaced: list[str], aliases: dict[str, str]) -> Series:
-    names = [*one.steps, *one.named] if one is not None else []
-    every = [*names, *unplaced]
+    placed = {**one.steps, **one.named} if one is not None else {}
+    every = [*sorted(placed, key=lambda name: placed[name]), *unplaced]
     formats = Counter(_format(found.listed[name]) for name in every)
     formats.pop(None, None)
     return Series(
@@ -254,7 +259,7 @@ def _optimizer(found: _Repository, one: NamedSeries | None) -> Any:
     if one is None:
         return "unknown"
     steps = sorted({**one.steps, **one.named}.items(), key=lambda pair: pair[1])
-    holds = [any(OPTIMIZER.fullmatch(path) for path in found.listed[name].files) for name, _ in steps]
+    holds = [any("optim" in path for path in found.listed[name].files) for name, _ in steps]
     if all(holds):
         return "always"
     if not any(holds):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -18,6 +18,8 @@ from open360.schema.series import StepLabel, StepRange, TokenLabel
 
 FIRST_RUN = "pretrain"  # of names that say nothing but a step
 MAX_DIGITS = 15  # a longer number counts neither steps nor tokens
+MAX_NUMBERS = 6  # a name with more of them is no step's
+MAX_COMPARED = 50  # names that have to agree before two numbers are taken for steps and tokens
 MIN_RANGE = 4  # fewer steps at one distance are better read one by one
 MIN_UNNAMED = 3  # names whose number no word explains
 STEP_WORDS = ("step", "steps", "iter", "iters", "iteration", "checkpoint", "ckpt", "it", "globalstep")
@@ -65,7 +67,11 @@ def group_names(names: Iterable[str]) -> tuple[list[NamedSeries], list[str]]:
     for name in sorted(set(names)):
         pieces = re.split(r"(\d+)", name)
         digits = tuple(pieces[1::2])
-        if not digits or NO_SERIES.fullmatch(name) or any(len(text) > MAX_DIGITS for text in digits):
+        if (
+            not 0 < len(digits) <= MAX_NUMBERS
+            or NO_SERIES.fullmatch(name)
+            or any(len(text) > MAX_DIGITS for text in digits)
+        ):
             rest.append(name)
         else:
             forms[tuple(pieces[0::2])][name] = digits
@@ -111,7 +117,7 @@ def _word(text: str) -> str:
 
 def _grows_with(rows: list[tuple[str, ...]], step: int, tokens: int) -> bool:
     """Whether one number is another one times a constant, as far as rounding lets one see."""
-    pairs = [(int(row[step]), int(row[tokens])) for row in rows]
+    pairs = [(int(row[step]), int(row[tokens])) for row in rows[:MAX_COMPARED]]
     return any(_tokens_a_step(pairs, per, rounding) is not None for per in (1, 10**9) for rounding in ROUNDINGS)
 
 
@@ -136,12 +142,17 @@ def _series_of(
                     for text, column, width in zip(row, columns, widths, strict=True)
                 )
             }
-            if not taken:  # widths that contradict each other: one name after the other
-                name = next(iter(waiting))
-                taken, widths = {name: waiting[name]}, [len(text) for text in waiting[name]]
+            if not taken:  # widths that contradict each other: those that are written as the first one is
+                form = _form(next(iter(waiting.values())))
+                taken, widths = {name: row for name, row in waiting.items() if _form(row) == form}, form
             found.append(_series(texts, columns, widths, taken))
             waiting = {name: row for name, row in waiting.items() if name not in taken}
     return found
+
+
+def _form(row: tuple[str, ...]) -> list[int]:
+    """Digits of each number that is filled with zeros, 0 for the others."""
+    return [_width([text]) for text in row]
 
 
 def _width(numbers: list[str]) -> int:
@@ -220,27 +231,19 @@ def _run_name(prefix: str) -> str:
 def _joined(found: list[NamedSeries]) -> list[NamedSeries]:
     """Single names join the largest series of their run, when their step is free there."""
     largest: dict[str, NamedSeries] = {}
-    for series in sorted(found, key=lambda s: -len({**s.steps, **s.named})):
+    for series in sorted(found, key=lambda s: -len(s.steps) - len(s.named)):
         largest.setdefault(series.run, series)
+    taken = {run: {*home.steps.values(), *home.named.values()} for run, home in largest.items()}
     kept: list[NamedSeries] = []
     extra: dict[str, dict[str, int]] = defaultdict(dict)
     for series in found:
-        home, members = largest[series.run], {**series.steps, **series.named}
-        taken = {*home.steps.values(), *home.named.values(), *extra[series.run].values()}
-        (name, step), *others = members.items()
-        if home is series or others or step in taken:
+        (name, step), *others = [*series.steps.items(), *series.named.items()]
+        if largest[series.run] is series or others or step in taken[series.run]:
             kept.append(series)
         else:
             extra[series.run][name] = step
-    return [
-        NamedSeries(
-            run=s.run, pattern=s.pattern, steps=s.steps, named={**s.named, **extra[s.run]},
-            step_label=s.step_label, tokens=s.tokens,
-        )
-        if largest[s.run] is s
-        else s
-        for s in kept
-    ]  # fmt: skip
+            taken[series.run].add(step)
+    return [replace(s, named={**s.named, **extra[s.run]}) if largest[s.run] is s else s for s in kept]
 
 
 def _told_apart(found: list[NamedSeries], rest: list[str]) -> tuple[list[NamedSeries], list[str]]:
@@ -255,17 +258,15 @@ def _told_apart(found: list[NamedSeries], rest: list[str]) -> tuple[list[NamedSe
         while run in used:
             run, number = f"{series.run}-{number}", number + 1
         used.add(run)
-        steps = dict(series.steps)
+        placed = set(series.steps.values())
         named: dict[str, int] = {}
         for name, step in series.named.items():
-            if step in named.values() or step in steps.values():
+            if step in placed:
                 rest.append(name)
             else:
                 named[name] = step
-        kept.append(
-            NamedSeries(run=run, pattern=series.pattern, steps=steps, named=named,
-                        step_label=series.step_label, tokens=series.tokens)
-        )  # fmt: skip
+                placed.add(step)
+        kept.append(replace(series, run=run, named=named))
     kept.sort(key=lambda s: (s.run != FIRST_RUN, s.run))
     return kept, sorted(rest)
 

@@ -150,6 +150,15 @@ def test_a_repository_without_a_model_is_told(hub: HubControl) -> None:
         draft(hub)
 
 
+def test_a_repository_of_many_series_gives_a_draft_of_the_largest(hub: HubControl) -> None:
+    names = [f"m{word}-step{step}" for word in range(105) for step in (1, 2)][: 2 * 105 - 3]
+    fill(hub, {name: {"model.safetensors": name.encode()} for name in names})
+    made = draft(hub)
+    assert len(made.spec.runs) == 100
+    assert made.spec.runs[0].series is not None
+    assert len(made.spec.runs[0].series.unplaced) == len(names) - 200
+
+
 HOSTILE_CONFIG = (
     b'{"hidden_size": 1e999, "vocab_size": ' + b"9" * 300 + b', "model_type": "\\u001b[31m", "n_head": [1]}'
 )

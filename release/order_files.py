@@ -108,6 +108,8 @@ def declared_rows(release: ReleaseView, run: Run) -> int | None:
         return None
     if corpus.files.total_rows is not None:
         return corpus.files.total_rows
+    if corpus.files.rows is not None and corpus.files.count is not None:
+        return corpus.files.rows * corpus.files.count
     found, size = files_of(release, corpus), row_bytes(corpus)
     return Shards(found.stored(), size).rows if found is not None and found.is_whole and size is not None else None
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from open360.release.corpus.bounded_parquet import Footer, decode_rows
 from open360.release.corpus.chunk_file import flat_ids, little_endian_ids
+from open360.release.corpus.id_tally import IdTally
 from open360.release.corpus.parquet_layout import MAX_FOOTER_BYTES, TAIL_BYTES, ChunkFileError
 from open360.release.corpus.step_table import MAX_STEP_TABLE_BYTES, StepEntry, StepTable
 from open360.schema.manifest import ChunkRecord
@@ -39,17 +40,17 @@ class ChunkProblem:
 
 
 def verify_chunk(
-    chunk: Path, step_table: Path, record: ChunkRecord, *, vocabulary: int | None = None
+    chunk: Path, step_table: Path, record: ChunkRecord, *, vocabulary: int | None = None, tally: IdTally | None = None
 ) -> list[ChunkProblem]:
     """Every problem of a chunk and its step table, the first `MAX_PROBLEMS`; none when the record describes them.
 
     Checked: rows and steps run without holes as the record says, all rows have `row_len` ids below `vocabulary`, the
     documents of each row cover it, row groups fill the file, and all digests: of byte ranges, batches and the chunk.
-    One row group is in memory at a time. Never raises on a file's content.
+    One row group is in memory at a time; `tally` takes its ids. Never raises on a file's content.
     """
     problems: list[ChunkProblem] = []
     try:
-        for problem in _Check(chunk, step_table, record, vocabulary).problems():
+        for problem in _Check(chunk, step_table, record, vocabulary, tally or IdTally()).problems():
             problems.append(problem)
             if len(problems) == MAX_PROBLEMS:
                 break
@@ -70,8 +71,10 @@ def _read_step_table(path: Path) -> StepTable:
 
 
 class _Check:
-    def __init__(self, chunk: Path, step_table: Path, record: ChunkRecord, vocabulary: int | None) -> None:
-        self.chunk, self.record, self.vocabulary = chunk, record, vocabulary
+    def __init__(
+        self, chunk: Path, step_table: Path, record: ChunkRecord, vocabulary: int | None, tally: IdTally
+    ) -> None:
+        self.chunk, self.record, self.vocabulary, self.tally = chunk, record, vocabulary, tally
         self.table = _read_step_table(step_table)
         self.digest = hashlib.sha256()
         self.whole = True  # every group was decoded, so that the digest of all rows means something
@@ -133,6 +136,7 @@ class _Check:
             yield _broken(where, error.problem)
             return
         ids = flat_ids(table)
+        self.tally.add(ids)
         self.digest.update(little_endian_ids(ids))
         shape_problems = list(self._shape(table, ids, entries, where))
         yield from shape_problems

@@ -18,6 +18,7 @@ from open360.release.rules.documents import (
     SpecUnreadable,
 )
 from open360.release.rules.evaluations import EvaluationMissing, HarnessUnpinned, RecordUnreadable
+from open360.release.rules.ids import IdBeyondVocabulary, SpecialIdNeverSeen
 from open360.release.rules.integrity import AlteredFile, ExtraFile, MisplacedFile, MissingFile, UnsafePath, WrongSize
 from open360.release.rules.licenses import LicenseContradiction, LicenseMissing, UnknownSpdxId
 from open360.release.rules.lineage import MergePartMissing, ParentUnpublished
@@ -46,6 +47,7 @@ from open360.release.rules.rule import CannotCheckError, Rule
 from open360.release.rules.runs import RestartInconsistent, TokensContradict
 from open360.release.rules.scores import ScoreJumps, ScoreOutOfRange
 from open360.release.rules.series import BrokenChain, LabelDiffers, MissingPart, SeriesIncomplete
+from open360.release.rules.siblings import ChunkUnlikeSiblings
 from open360.release.rules.storage import PickleWeights, RepeatedWeights, StorageChanges
 from open360.release.rules.tensors import UnreadableTensors, WrongShapes, WrongTensorsDigest
 from open360.release.rules.traces import NonFiniteMetric, TraceInconsistent, TraceMissing
@@ -88,6 +90,9 @@ RULES: tuple[Rule, ...] = (
     UnpinnedData(),
     DataFileSize(),
     UnseededProcessing(),
+    SpecialIdNeverSeen(),
+    ChunkUnlikeSiblings(),
+    IdBeyondVocabulary(),
     DataFileMissing(),
     RevisionMoved(),
     RevisionUnpinned(),

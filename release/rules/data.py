@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
-from open360.release.findings import EvidenceLevel, Finding
-from open360.release.rows import ChunkFileError, StepTable, verify_chunk
+from open360.release.corpus.id_tally import IdTally
+from open360.release.data_scan import special_ids as declared_special_ids
+from open360.release.findings import EvidenceLevel, Finding, Part
+from open360.release.rows import ChunkFileError, ChunkProblem, StepTable, verify_chunk
 from open360.release.rules.rule import Rule
 from open360.release.rules.traces import read_trace
 from open360.release.view import ReleaseView
+from open360.schema.corpus import Corpus
+from open360.schema.layout import corpus_folder
 from open360.schema.manifest import ChunkRecord, RunRecord
 from open360.schema.run import Run
 
@@ -40,6 +46,7 @@ class ChunkRanges(Rule):
 
     code = "DAT001"
     name = "chunk-ranges"
+    part = Part.CHUNK
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each border that does not hold."""
@@ -72,8 +79,8 @@ class ChunkRows(Rule):
     """A chunk does not hold the rows that the manifest claims.
 
     ## What it does
-    Decodes every chunk: rows and steps without holes, rows of the right length, ids below the size of the vocabulary,
-    documents that cover each row, digests of byte ranges, batches and of all ids.
+    Decodes every chunk: rows and steps without holes, rows of the right length, documents that cover each row, digests
+    of byte ranges, batches and of all ids.
 
     ## Why is this bad?
     What a reader takes for the data of a step is something else.
@@ -92,22 +99,65 @@ class ChunkRows(Rule):
     code = "DAT002"
     name = "chunk-rows"
     level = EvidenceLevel.LOADED
+    part = Part.CHUNK
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each problem of a chunk."""
-        for run, record in release.built_runs():
-            for chunk in record.chunks:
-                paths = (chunk.file.path, chunk.step_table.path)
-                if not all(release.intact(path) for path in paths):
-                    continue
-                with release.local_files(*paths) as (file, table):
-                    problems = verify_chunk(file, table, chunk, vocabulary=_vocabulary(release, run))
-                release.count_chunk(chunk)
-                for problem in problems[:MAX_SHOWN]:
-                    yield self.finding(chunk.file.path, chunk.name, str(problem), PACK_AGAIN)
+        for look in looks(release):
+            problems = [problem for problem in look.problems if problem.code != "ids"]
+            for problem in problems[:MAX_SHOWN]:
+                yield self.finding(look.chunk.file.path, look.chunk.name, str(problem), PACK_AGAIN)
 
 
-def _vocabulary(release: ReleaseView, run: Run) -> int | None:
+@dataclass(frozen=True, kw_only=True)
+class ChunkLook:
+    """What one pass over a chunk of a release of open360 found."""
+
+    run: Run
+    chunk: ChunkRecord
+    problems: list[ChunkProblem]
+    tally: IdTally
+
+
+_LOOKS: WeakKeyDictionary[ReleaseView, list[ChunkLook]] = WeakKeyDictionary()
+
+
+def looks(release: ReleaseView) -> list[ChunkLook]:
+    """Every chunk that is there and intact, read once for all rules. The manifest has to be readable."""
+    if release not in _LOOKS:
+        _LOOKS[release] = list(_look(release))
+    return _LOOKS[release]
+
+
+def _look(release: ReleaseView) -> Iterator[ChunkLook]:
+    watched = {corpus.name: special_ids(release, corpus) for corpus in release.spec.corpora}
+    for run, record in release.built_runs():
+        for chunk in record.chunks:
+            paths = (chunk.file.path, chunk.step_table.path)
+            if not all(release.intact(path) for path in paths):
+                continue
+            tally = IdTally(watched.get(run.corpus or "", {}).values())
+            with release.local_files(*paths) as (file, table):
+                problems = verify_chunk(file, table, chunk, vocabulary=vocabulary_of(release, run), tally=tally)
+            release.count_chunk(chunk)
+            yield ChunkLook(run=run, chunk=chunk, problems=problems, tally=tally)
+
+
+def special_ids(release: ReleaseView, corpus: Corpus) -> dict[str, int]:
+    """Ids that stand between documents, by what they are called: as the tokenizer of the release has them."""
+    separator = corpus.row.separator if corpus.row is not None else None
+    if separator is None:
+        return declared_special_ids(corpus)
+    tokenizer = release.document(f"{corpus_folder(corpus.name)}/tokenizer/tokenizer.json")
+    added = tokenizer.get("added_tokens") if isinstance(tokenizer, dict) else None
+    for token in added if isinstance(added, list) else []:
+        if isinstance(token, dict) and token.get("content") == separator and type(token.get("id")) is int:
+            return {f"separator {separator}": token["id"]}
+    return declared_special_ids(corpus)
+
+
+def vocabulary_of(release: ReleaseView, run: Run) -> int | None:
+    """Number of ids that a run's model knows; without its architecture that of its tokenizer."""
     size = run.architecture.get("vocab_size")
     if isinstance(size, int) and size > 0:
         return size
@@ -137,6 +187,7 @@ class TrainedOnOtherRows(Rule):
 
     code = "DAT003"
     name = "trained-on-other-rows"
+    part = Part.CHECKPOINT
     level = EvidenceLevel.LOADED
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:

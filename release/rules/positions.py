@@ -173,6 +173,7 @@ class ConfigDiffers(Rule):
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint."""
         close = release.level.includes(EvidenceLevel.HASHED)
+        release.fetch("config.json", release.checkpoints)
         for checkpoint in release.checkpoints:
             path = checkpoint.path("config.json")
             if "config.json" not in checkpoint.files or (close and not release.intact(path)):
@@ -292,6 +293,8 @@ class PositionNotContinued(Rule):
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint."""
+        for path in {file.path for seen in release.checkpoints if (file := _position_file(seen)) is not None}:
+            release.fetch(path, release.checkpoints)
         for seen in release.checkpoints:
             file = _position_file(seen)
             if file is None:

@@ -153,6 +153,9 @@ class MissingPart(Rule):
         """One finding for each checkpoint."""
         for checkpoints in release.checkpoints_by_run():
             last = max(checkpoint.step for checkpoint in checkpoints)
+            if any(checkpoint.record is None for checkpoint in checkpoints):
+                for name in {name for checkpoint in checkpoints for name in checkpoint.files if _is_index(name)}:
+                    release.fetch(name, checkpoints)
             for checkpoint in checkpoints:
                 missing = list(_missing_parts(release, checkpoint, is_last=checkpoint.step == last))
                 if missing:
@@ -181,15 +184,19 @@ def _missing_parts(release: ReleaseView, checkpoint: SeenCheckpoint, *, is_last:
         yield "tokenizer"
 
 
+def _is_index(name: str) -> bool:
+    return name.endswith((".safetensors.index.json", ".bin.index.json")) and "/" not in name
+
+
 def _missing_shards(release: ReleaseView, checkpoint: SeenCheckpoint) -> list[str]:
     """Files that an index of the weights lists and the revision lacks."""
     missing: set[str] = set()
     for name in checkpoint.files:
-        if name.endswith((".safetensors.index.json", ".bin.index.json")) and "/" not in name:
+        if _is_index(name):
             index = release.document(checkpoint.path(name))
             places = index.get("weight_map") if isinstance(index, dict) else None
-            files = set(places.values()) if isinstance(places, dict) else set()
-            missing |= {str(file)[:200] for file in files if file not in checkpoint.files}
+            files = {str(file)[:200] for file in places.values()} if isinstance(places, dict) else set()
+            missing |= files - checkpoint.files.keys()
     return sorted(missing)
 
 

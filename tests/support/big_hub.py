@@ -51,6 +51,8 @@ def put_amber(folder: HubFolder, pages: Pages, count: int) -> bytes:
     text = small.spec
     for old, new in (
         ("count: 4, rows: 10, total_rows: 40", f"count: {count}, rows: 10, total_rows: {10 * count}"),
+        ("tokens: 128, epochs: 1", f"tokens: {32 * count}, epochs: 1"),
+        ("tokens: 192, epochs: 1", f"tokens: {48 * count}, epochs: 1"),
         ("horizon: 8}", f"horizon: {2 * count}}}"),
         ("steps: 8", f"steps: {2 * count}"),
         ("chunks: [[0, 3]]", f"chunks: [[0, {count - 1}]]"),
@@ -74,7 +76,8 @@ def put_amber(folder: HubFolder, pages: Pages, count: int) -> bytes:
             "optimizer.safetensors": unstored(f"{name}/optimizer", 6 * WEIGHT_BYTES),
         }
     scores = {f"ckpt_{k:03d}": {"acc_norm": 0.25 + 0.5 * k / count} for k in range(count)}
-    main: dict[str, Content] = {**branches[last], "README.md": small.repos["LLM360/AmberTiny"][MAIN]["README.md"]}
+    beside = {p: c for p, c in small.repos["LLM360/AmberTiny"][MAIN].items() if p not in first}
+    main: dict[str, Content] = {**branches[last], **beside}
     main["eval_arc.json"] = canonical_json(scores)
     card = small.repos["datasets/LLM360/AmberTinyDatasets"][MAIN]["README.md"]
     chunks: dict[str, Content] = {

@@ -1,7 +1,8 @@
 """The dial: how much of a release holds, of 360 degrees, in five sectors of 72.
 
 In a sector every rule weighs the same. A rule that was checked holds the share `(claims - broken) / claims`; one with
-no claims does not apply and is left out; one that was skipped is *not looked at*. So a sector has three shares that
+no claims does not apply and is left out, as is one that was skipped since the release makes no claim of the kind; any
+other that was skipped is *not looked at*. So a sector has three shares that
 add up to 1: held, broken, not looked at. Its arc is 72 degrees times the share that holds; the dial is the sum of the
 arcs. A finding that the spec waives still breaks its claim. A sector in which no rule applies was not looked at.
 """
@@ -21,7 +22,7 @@ def dial_of(report: Report) -> Dial:
     arcs, held = [], Fraction(0)
     for sector in Sector:
         outcomes = [outcome for outcome in report.outcomes if outcome.sector is sector and outcome.claims]
-        skipped = [rule for rule in report.skipped if rule.sector is sector]
+        skipped = [rule for rule in report.skipped if rule.sector is sector and rule.applies]
         share, arc = _arc(sector, outcomes, skipped)
         held += share
         arcs.append(arc)

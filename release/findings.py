@@ -118,12 +118,16 @@ class Finding(ManifestModel):
 
 
 class SkippedRule(ManifestModel):
-    """A rule that was not checked, with the reason: neither passed nor failed."""
+    """A rule that was not checked, with the reason: neither passed nor failed.
+
+    `applies` is false where the release makes no claim of the kind, so that nothing was left out.
+    """
 
     code: str
     name: str
     sector: Sector
     reason: Quoted
+    applies: bool = True
 
 
 class WaivedFinding(ManifestModel):

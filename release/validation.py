@@ -26,11 +26,13 @@ from open360.release.findings import (
 from open360.release.foreign_target import ForeignTarget
 from open360.release.openness_evidence import openness_of
 from open360.release.rules import RULES, CannotCheckError, Rule
+from open360.release.rules.rule import DoesNotApplyError
 from open360.release.targets import FolderTarget, Target
 from open360.release.view import Progress, ReleaseView
 from open360.schema.spec import ReleaseSpec, Waiver
 
 MAX_FINDINGS_OF_A_RULE = 1000
+MAX_COUNTED_FINDINGS = 100_000
 
 
 def validate(
@@ -53,24 +55,24 @@ def validate(
     found: list[Finding] = []
     outcomes: list[Outcome] = []
     skipped: list[SkippedRule] = []
-    unmet: dict[str, str] = {}  # rules that cannot be built upon, each with the reason
+    unmet: dict[str, CannotCheckError] = {}  # rules that cannot be built upon, each with the reason
     chosen = in_order(rules)
     for rule in chosen:
-        reason = _reason_to_skip(rule, level, unmet)
-        if reason is None:
+        why = _why_skipped(rule, level, unmet)
+        if why is None:
             try:
-                findings = list(islice(rule.check(release), MAX_FINDINGS_OF_A_RULE + 1))
-                outcomes.append(_outcome(rule, release, findings))
+                findings, outcome = _check(rule, release)
             except CannotCheckError as error:
-                reason = unmet[rule.code] = error.reason
+                why = unmet[rule.code] = error
             else:
-                found += _bounded(findings)
+                outcomes.append(outcome)
+                found += findings
                 if any(finding.severity is Severity.ERROR for finding in findings):
-                    unmet[rule.code] = f"{rule.code} found errors"
+                    unmet[rule.code] = CannotCheckError(f"{rule.code} found errors")
         elif rule.requires & unmet.keys():
-            unmet[rule.code] = reason
-        if reason is not None:
-            skipped.append(SkippedRule(code=rule.code, name=rule.name, sector=rule.sector, reason=reason))
+            unmet[rule.code] = why
+        if why is not None:
+            skipped.append(_skipped(rule, why))
     name, version = release.title
     kept, waived = apply_waivers(found, release.readable_spec)
     report = Report(
@@ -111,36 +113,51 @@ def in_order(rules: Iterable[Rule]) -> list[Rule]:
     return ordered
 
 
-def _reason_to_skip(rule: Rule, level: EvidenceLevel, unmet: dict[str, str]) -> str | None:
-    if rule.requires & unmet.keys():
-        return ", ".join(sorted({unmet[code] for code in rule.requires & unmet.keys()}))
+def _why_skipped(rule: Rule, level: EvidenceLevel, unmet: dict[str, CannotCheckError]) -> CannotCheckError | None:
+    """Why a rule is not checked. One whose requirements all do not apply does not apply either."""
+    above = [unmet[code] for code in sorted(rule.requires & unmet.keys())]
+    if above:
+        reason = ", ".join(dict.fromkeys(error.reason for error in above))
+        applies = not all(isinstance(error, DoesNotApplyError) for error in above)
+        return CannotCheckError(reason) if applies else DoesNotApplyError(reason)
     if not level.includes(rule.level):
-        return f"level '{level}' does not look so closely: it needs level '{rule.level}'"
+        return CannotCheckError(f"level '{level}' does not look so closely: it needs level '{rule.level}'")
     return None
 
 
-def _outcome(rule: Rule, release: ReleaseView, findings: list[Finding]) -> Outcome:
-    """What a rule came to. A note breaks no claim; a thing with several findings breaks one."""
-    broken = {finding.subject for finding in findings if finding.severity is not Severity.NOTE}
+def _skipped(rule: Rule, why: CannotCheckError) -> SkippedRule:
+    applies = not isinstance(why, DoesNotApplyError)
+    return SkippedRule(code=rule.code, name=rule.name, sector=rule.sector, reason=why.reason, applies=applies)
+
+
+def _check(rule: Rule, release: ReleaseView) -> tuple[list[Finding], Outcome]:
+    """Findings of a rule, and what it came to. A note breaks no claim; a thing with several findings breaks one.
+
+    Of a rule with very many findings the first are kept, and the last of those says so; beyond what is counted, all
+    claims of the rule are broken.
+    """
+    findings: list[Finding] = []
+    broken: set[str] = set()
+    count = 0
+    for count, finding in enumerate(islice(rule.check(release), MAX_COUNTED_FINDINGS), start=1):
+        if count <= MAX_FINDINGS_OF_A_RULE:
+            findings.append(finding)
+        if finding.severity is not Severity.NOTE:
+            broken.add(finding.subject)
+    if count > MAX_FINDINGS_OF_A_RULE:
+        note = f"{findings[-1].message} (and more: the first {MAX_FINDINGS_OF_A_RULE} are shown)"
+        findings[-1] = findings[-1].model_copy(update={"message": note})
     claims = max(rule.claims(release), len(broken))
-    return Outcome(
+    outcome = Outcome(
         code=rule.code,
         name=rule.name,
         sector=rule.sector,
         level=rule.level,
         part=rule.part,
         claims=claims,
-        broken=len(broken),
+        broken=claims if count == MAX_COUNTED_FINDINGS else len(broken),
     )
-
-
-def _bounded(findings: list[Finding]) -> list[Finding]:
-    """At most `MAX_FINDINGS_OF_A_RULE`; the last one says that there are more."""
-    if len(findings) <= MAX_FINDINGS_OF_A_RULE:
-        return findings
-    last = findings[MAX_FINDINGS_OF_A_RULE - 1]
-    note = f"{last.message} (and more: the first {MAX_FINDINGS_OF_A_RULE} are shown)"
-    return [*findings[: MAX_FINDINGS_OF_A_RULE - 1], last.model_copy(update={"message": note})]
+    return findings, outcome
 
 
 def apply_waivers(found: list[Finding], spec: ReleaseSpec | None) -> tuple[list[Finding], list[WaivedFinding]]:

@@ -26,6 +26,7 @@ from open360.release.hash_cache import CACHE_PATH, HashCache
 from open360.release.hashing import FileDigest, hash_files
 from open360.release.hub_objects import RemoteFile, Repo
 from open360.release.hub_target import HubTarget
+from open360.release.remote_listing import at_once
 from open360.release.survey import ListedRevision, Survey
 from open360.release.targets import FolderTarget, ListedFile, Target, TargetError, UnsafePathError
 from open360.release.tensor_statistics import TensorFile, WeightStatistics, open_tensor_file, weight_statistics
@@ -37,6 +38,7 @@ from open360.schema.serialization import parse_json
 
 MAX_DOCUMENT_BYTES = 16 << 20
 RANGE_BYTES = 8 << 20
+IN_A_FOLDER = "the target is a folder: what is on the Hub is not looked at"
 NO_MANIFEST = "there is no manifest that says which checkpoints there are"
 MAX_FETCHED_BYTES = 8 << 30  # of a checkpoint that is fetched to be run once
 
@@ -50,6 +52,10 @@ class CannotCheckError(Exception):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class DoesNotApplyError(CannotCheckError):
+    """Raised where a release makes no claim of the kind: there is nothing to look at, and nothing is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +117,7 @@ class ReleaseView(Declarations):
             return self.target.survey
         if isinstance(self.target, HubTarget):
             return self.target.survey
-        raise CannotCheckError("the target is a folder: what is on the Hub is not looked at")
+        raise DoesNotApplyError(IN_A_FOLDER)
 
     def _needs_listing(self) -> None:
         if not self.level.includes(EvidenceLevel.LISTED):
@@ -132,7 +138,7 @@ class ReleaseView(Declarations):
             told = self.manifest.published.repositories
             named = [Repo(id=place.repo, type=place.repo_type) for place in told]
             return list(dict.fromkeys([self.target.repo, *named]))
-        raise CannotCheckError("the target is a folder: what is on the Hub is not looked at")
+        raise DoesNotApplyError(IN_A_FOLDER)
 
     @cached_property
     def checkpoints(self) -> list[SeenCheckpoint]:
@@ -404,6 +410,13 @@ class ReleaseView(Declarations):
         except OSError as error:
             self.unreadable[path] = str(error.strerror or error)
         return None
+
+    def fetch(self, inside: str, checkpoints: Iterable[SeenCheckpoint]) -> None:
+        """Bring a small file of many checkpoints into the cache of a far target at once; equal ones one time."""
+        if isinstance(self.target, ForeignTarget | HubTarget):
+            files = ((seen, seen.files[inside]) for seen in checkpoints if inside in seen.files)
+            different = {file.sha256 or file.git_id: seen.path(inside) for seen, file in files}
+            at_once(self.read, different.values(), give_up=self.target.survey.hub.pacer.give_up)
 
     def document(self, path: str) -> Any:
         """Plain data of a JSON file; None when it cannot be had, with the reason in `unreadable`."""

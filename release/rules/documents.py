@@ -10,7 +10,15 @@ from pydantic import ValidationError
 
 from open360.release.building import build_manifest
 from open360.release.findings import EvidenceLevel, Finding, Location
-from open360.release.rules.rule import BOTH, MANIFEST_READ, MANIFEST_THERE, SPEC_READ, CannotCheckError, Rule
+from open360.release.rules.rule import (
+    BOTH,
+    MANIFEST_READ,
+    MANIFEST_THERE,
+    SPEC_READ,
+    CannotCheckError,
+    DoesNotApplyError,
+    Rule,
+)
 from open360.release.targets import FolderTarget
 from open360.release.view import ReleaseView
 from open360.schema.errors import Open360Error, SpecProblem
@@ -84,7 +92,7 @@ class ManifestMissing(Rule):
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding when there is none. A foreign release has none, which nobody can be blamed for."""
         if release.foreign is not None:
-            raise CannotCheckError("open360 did not publish this release: it has no manifest")
+            raise DoesNotApplyError("open360 did not publish this release: it has no manifest")
         if not release.has_manifest:
             message = "the release has no manifest: no file of it is tied to a digest"
             yield self.finding(MANIFEST_FILE, MANIFEST_FILE, message, "run 'dvc repro manifest'")

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from open360.release.findings import EvidenceLevel, Finding, Location, Part, Sector, Severity
-from open360.release.view import CannotCheckError, ReleaseView
+from open360.release.view import CannotCheckError, DoesNotApplyError, ReleaseView
 
-__all__ = ["BOTH", "CannotCheckError", "Rule"]
+__all__ = ["BOTH", "CannotCheckError", "DoesNotApplyError", "Rule"]
 
 SPEC_READ = "SPC001"
 MANIFEST_THERE = "SPC003"

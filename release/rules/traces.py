@@ -142,7 +142,7 @@ def _wrong_lines(release: ReleaseView, run: Run, lines: list[TraceLine], first: 
     if -1 in steps:
         yield f"line {steps.index(-1) + 1} cannot be read"
         return
-    if steps != list(range(first, end)):
+    if len(steps) != end - first or steps != list(range(first, end)):
         found = f"steps {steps[0]} to {steps[-1]} in {len(steps)} lines" if steps else "no line"
         yield f"it holds {found}, expected one line for each of the steps {first} to {end - 1}"
         return

@@ -21,8 +21,6 @@ from open360.release.view import ReleaseView
 from tests.support.mutations import mutate
 from tests.support.tiny_release import SPEC, build_tiny_release
 
-# Rules about the Hub that find nothing to look at in a folder, and so hold; the others cannot be checked there.
-HUB_RULES_OF_A_FOLDER = 3
 NO_TORCH = [rule for rule in RULES if rule.code != "CKP014"]
 
 
@@ -95,9 +93,11 @@ def test_the_report_is_the_same_wherever_and_however_often_it_is_made(tiny: Path
 def test_what_was_looked_at_is_counted(tiny: Path) -> None:
     checked = _validate(tiny).checked
     assert (checked.chunks, checked.rows, checked.checkpoints) == (3, 12, 4)
-    assert checked.rules == sum(not rule.code.startswith("HUB") for rule in NO_TORCH) + HUB_RULES_OF_A_FOLDER
     assert checked.listed_files == checked.hashed_files == 54
     assert checked.hashed_bytes > 40_000
+    report = _validate(tiny)
+    assert checked.rules == len(report.outcomes) == len(NO_TORCH) - len(report.skipped)
+    assert not [rule.code for rule in report.skipped if rule.applies]
     declared = _validate(tiny, EvidenceLevel.DECLARED).checked
     assert (declared.hashed_files, declared.chunks, declared.checkpoints) == (0, 0, 0)
 
@@ -117,6 +117,32 @@ def test_a_rule_is_skipped_when_what_it_requires_found_errors(tiny: Path) -> Non
     skipped = {rule.code: rule.reason for rule in report.skipped}
     assert skipped["INT001"] == "SPC004 found errors"
     assert {"LIC001", "SPC002", "COD001"} & set(skipped) == set()
+
+
+def test_what_a_folder_cannot_show_does_not_count_against_it(tiny: Path) -> None:
+    report = _validate(tiny)
+    assert {rule.code for rule in report.skipped} >= {"HUB004", "HUB005", "HUB007"}
+    assert report.dial is not None
+    assert report.dial.degrees == 360.0
+
+
+def test_all_claims_of_a_rule_with_endless_findings_are_broken(tiny: Path) -> None:
+    class Endless(Rule):
+        """Nothing is right."""
+
+        code, name = "SPC999", "endless"
+
+        def claims(self, release: ReleaseView) -> int:
+            return 10_000_000
+
+        def check(self, release: ReleaseView) -> Iterator[Finding]:
+            for number in range(10_000_000):
+                yield self.finding("x", str(number), "wrong", "mend it")
+
+    report = validate(FolderTarget(tiny), level=EvidenceLevel.LOADED, rules=[Endless()])
+    (outcome,) = (outcome for outcome in report.outcomes if outcome.code == "SPC999")
+    assert (outcome.claims, outcome.broken) == (10_000_000, 10_000_000)
+    assert len([f for f in report.findings if f.code == "SPC999"]) == MAX_FINDINGS_OF_A_RULE
 
 
 def test_a_rule_is_skipped_with_its_own_reason_where_it_cannot_be_checked(tiny: Path) -> None:
@@ -218,7 +244,7 @@ def test_a_far_release_is_judged_by_the_same_rules(tiny: Path) -> None:
     report = validate(far, level=EvidenceLevel.LOADED, rules=NO_TORCH)
     assert _codes(report) == []
     skipped = {rule.code: rule.reason for rule in report.skipped}
-    assert {code for code in skipped if not code.startswith("HUB")} == {"SPC006"}
+    assert {rule.code for rule in report.skipped if rule.applies} == {"SPC006"}
     assert skipped["SPC006"] == "only a built manifest in a folder can be built again"
     assert report.checked == _validate(tiny).checked.model_copy(update={"rules": _validate(tiny).checked.rules - 1})
 

@@ -159,6 +159,8 @@ def pythia(steps: str = "[1, 2, 4, 8, 16]") -> ForeignRelease:
         data: {"main": {"README.md": card("mit", "Preshuffled rows"), **shards}},
     }
     release.pages = _common_pages("gpt-neox", "sources/pile.tar", "logs/pythia-nano.jsonl")
+    settings = {"train-batch-size": 2, "train-iters": 16, "seq-length": 8, "optimizer": {"params": {"lr": 0.001}}}
+    release.pages["/configs/nano.yml"] = canonical_json(settings)  # NeoX writes JSON into its YAML files
     release.golden = {step: digest_of(ids[2 * step : 2 * step + 2]) for step in (0, 7, 15)}
     return release
 
@@ -216,6 +218,7 @@ def olmo() -> ForeignRelease:
         "/train_data/global_indices.npy": order.astype("<u4").tobytes(),
         "/lists/stage1.csv": ("\n".join(lines) + "\n").encode(),
         "/configs/OLMo-nano.yaml": config.encode(),
+        "/configs/OLMo-nano-stage2.yaml": b"seed: 42\nglobal_train_batch_size: 4\n",
     }
     second = np.arange(24, dtype=np.uint32)
     np.random.Generator(np.random.PCG64(42)).shuffle(second)
@@ -247,6 +250,7 @@ def amber() -> ForeignRelease:
     main = {**branches["ckpt_003"], "README.md": card("apache-2.0", "Amber tiny")}
     scores = {plan.name: {"acc_norm": 0.25 + 0.01 * plan.step} for plan in _plans(spec, run)}
     main["eval_arc.json"] = canonical_json(scores)
+    main["train_config.json"] = canonical_json({"global_batch_size": 4, "seed": 11111})
     chunks = _json_lines({k: rows_of(10 + k, 10, 9, 2) for k in range(4)}, "source", ("arxiv", "c4"))
     files = {f"train/train_{k:03d}.jsonl": data for k, data in chunks.items()}
     release.repos = {
@@ -265,6 +269,7 @@ def k2() -> ForeignRelease:
     run = spec.run("k2-tiny")
     branches = {plan.name: checkpoint_files(run, plan.step) for plan in _plans(spec, run)}
     main = {**branches["ckpt_004"], "README.md": card("apache-2.0", "K2 tiny")}
+    main["train.json"] = canonical_json({"seed": 11111, "train": {"max-iters": 8}})
     for plan in _plans(spec, run):
         value = 0.25 + 0.01 * plan.step
         main[f"evals/{plan.name}.json"] = _lm_eval_record(

@@ -68,6 +68,8 @@ class Part(StrEnum):
     FILE = "file"
     REPOSITORY = "repository"
     EVALUATION = "evaluation"
+    LICENCE = "licence"
+    STATEMENT = "statement"
 
 
 class Location(ManifestModel):

@@ -118,7 +118,8 @@ class Evaluation(Described):
     results: str | None = Field(
         default=None,
         description="where the records are: an address, or a path on 'main' of the model repository, with {run}, "
-        "{checkpoint}, {step}, {model} (the name of the repository) or {short} (without the part before the first '-')",
+        "{checkpoint}, {step}, {model} (the name of the repository) or {short} (without the part before the first "
+        "'-'); a path without {checkpoint} and {step} may also lie in the revision of each checkpoint",
     )
 
 

@@ -36,6 +36,7 @@ class LockMissing(Rule):
 
     code = "COD001"
     name = "lock-missing"
+    part = Part.STATEMENT
     requires = frozenset({SPEC_READ})
 
     def claims(self, release: ReleaseView) -> int:
@@ -76,6 +77,7 @@ class UnpinnedCode(Rule):
 
     code = "COD002"
     name = "unpinned-code"
+    part = Part.STATEMENT
     requires = frozenset({SPEC_READ})
 
     def claims(self, release: ReleaseView) -> int:
@@ -134,6 +136,7 @@ class UncommittedCode(Rule):
 
     code = "COD005"
     name = "uncommitted-code"
+    part = Part.STATEMENT
     severity = Severity.WARNING
     requires = frozenset({SPEC_READ})
 
@@ -179,6 +182,7 @@ class LockUnpinned(Rule):
 
     code = "COD004"
     name = "lock-unpinned"
+    part = Part.FILE
     level = EvidenceLevel.LISTED
     requires = frozenset({SPEC_READ})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from open360.release.findings import Finding
+from open360.release.findings import Finding, Part
 from open360.release.rules.rule import SPEC_READ, CannotCheckError, Rule
 from open360.release.view import ReleaseView
 from open360.schema.corpus import Corpus, Source, Tokenizer
@@ -52,6 +52,7 @@ class SpecIncomplete(Rule):
 
     code = "SPC002"
     name = "spec-incomplete"
+    part = Part.STATEMENT
     requires = frozenset({SPEC_READ})
 
     def claims(self, release: ReleaseView) -> int:

@@ -70,6 +70,7 @@ class LicenseMissing(Rule):
     code = LICENSE_MISSING
     name = "license-missing"
     requires = frozenset({SPEC_READ})
+    part = Part.LICENCE
 
     def claims(self, release: ReleaseView) -> int:
         """Things that need a licence."""
@@ -106,6 +107,7 @@ class UnknownSpdxId(Rule):
     code = LICENSE_UNKNOWN
     name = "unknown-spdx-id"
     requires = frozenset({SPEC_READ})
+    part = Part.LICENCE
 
     def claims(self, release: ReleaseView) -> int:
         """Licences that are stated."""

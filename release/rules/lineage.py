@@ -78,6 +78,7 @@ class MergePartMissing(Rule):
 
     code = "RUN005"
     name = "merge-part-missing"
+    part = Part.STATEMENT
     level = EvidenceLevel.LISTED
     requires = frozenset({SPEC_READ})
 

@@ -37,7 +37,7 @@ class LogsElsewhere(Rule):
     name = "logs-elsewhere"
     severity = Severity.WARNING
     requires = frozenset({SPEC_READ})
-    part = Part.RUN
+    part = Part.STATEMENT
 
     def claims(self, release: ReleaseView) -> int:
         """Runs, and evaluations with results."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Status, headers and body; `cut` closes the connection before the promised length."""
+    """Status, headers and body. `length` promises another one; `blocks` are sent instead of a body, until they end."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     length: int | None = None
+    blocks: Iterable[bytes] | None = None
 
 
 Behaviour = Callable[[str, str, str | None], Answer]  # method, path, Range header
@@ -34,12 +35,15 @@ def lying_server(behaviour: Behaviour) -> Iterator[str]:
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer.body) if answer.length is None else answer.length))
+            if answer.blocks is None or answer.length is not None:
+                self.send_header("Content-Length", str(len(answer.body) if answer.length is None else answer.length))
             self.end_headers()
             with contextlib.suppress(OSError):
-                if self.command != "HEAD":
-                    self.wfile.write(answer.body)
-            if answer.length is not None:
+                for block in answer.blocks if answer.blocks is not None else (answer.body,):
+                    if self.command != "HEAD":
+                        self.wfile.write(block)
+                        self.wfile.flush()
+            if answer.length is not None or answer.blocks is not None:
                 self.close_connection = True
 
         do_GET = do_HEAD = do_POST = _answer  # noqa: N815

@@ -18,6 +18,7 @@ from open360.release.rules.documents import (
     SpecUnreadable,
 )
 from open360.release.rules.evaluations import EvaluationMissing, HarnessUnpinned, RecordUnreadable
+from open360.release.rules.golden_batches import GoldenBatchDiffers
 from open360.release.rules.ids import IdBeyondVocabulary, SpecialIdNeverSeen
 from open360.release.rules.integrity import AlteredFile, ExtraFile, MisplacedFile, MissingFile, UnsafePath, WrongSize
 from open360.release.rules.licenses import LicenseContradiction, LicenseMissing, UnknownSpdxId
@@ -130,6 +131,7 @@ RULES: tuple[Rule, ...] = (
     NoPermutation(),
     OrderBeyondData(),
     OrderUnpinned(),
+    GoldenBatchDiffers(),
     ConfigurationContradicts(),
     ParentUnpublished(),
     RestartInconsistent(),

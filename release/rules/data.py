@@ -15,7 +15,7 @@ from open360.release.rules.traces import read_trace
 from open360.release.view import ReleaseView
 from open360.schema.corpus import Corpus
 from open360.schema.layout import corpus_folder
-from open360.schema.manifest import ChunkRecord, RunRecord
+from open360.schema.manifest import ChunkRecord
 from open360.schema.run import Run
 
 MAX_TABLE_BYTES = 256 << 20
@@ -199,7 +199,7 @@ class TrainedOnOtherRows(Rule):
                 chunk = chunks.get(checkpoint.chunk or "")
                 if trace is None or chunk is None:
                     continue
-                stated, seen = _stated_digests(release, run, chunk), read_trace(release, trace.path)
+                stated, seen = stated_digests(release, chunk), read_trace(release, trace.path)
                 wrong = [line.step for line in seen if stated.get(line.step, line.batch_sha256) != line.batch_sha256]
                 if wrong:
                     message = f"{len(wrong)} batches, the first at step {wrong[0]}, are not those of '{chunk.name}'"
@@ -207,7 +207,7 @@ class TrainedOnOtherRows(Rule):
                     yield self.finding(trace.path, checkpoint.name, message, fix)
 
 
-def _stated_digests(release: ReleaseView, _run: RunRecord, chunk: ChunkRecord) -> dict[int, str]:
+def stated_digests(release: ReleaseView, chunk: ChunkRecord) -> dict[int, str]:
     """Digest of the ids of each step by the step table; nothing when the table is not intact."""
     path = chunk.step_table.path
     data = release.read(path, MAX_TABLE_BYTES) if release.intact(path) else None

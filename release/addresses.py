@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import re
 import socket
 import threading
 import time
@@ -25,13 +26,15 @@ import requests
 import urllib3
 
 from open360.release.address_answers import (
-    CONTENT_RANGE,
     AddressError,
     AddressState,
+    BrokenOffError,
+    FileState,
     Gone,
     There,
     Unreachable,
     body_of,
+    part_of,
     state_of,
     told,
 )
@@ -40,6 +43,7 @@ from open360.release.hub_errors import asked_wait
 __all__ = ["AddressError", "AddressState", "Addresses", "Gone", "Pace", "There", "Unreachable", "is_public"]
 
 AT_A_TIME = 8
+READS_AT_A_TIME = 32  # connections of a host that are kept
 REQUESTS_A_SECOND = 20.0
 MAX_REDIRECTS = 5
 TRIES = 3
@@ -47,9 +51,12 @@ MAX_FAILURES_OF_A_HOST = 3
 LONGEST_WAIT = 30.0  # seconds that a host may ask us to wait
 TIMEOUT = (10.0, 30.0)  # seconds to connect, seconds without a byte
 MAX_KEPT_BYTES = 64 << 20
+WORTH_GOING_ON = 1 << 16  # bytes that must have come before a cut answer counts as progress
+SHOWS_A_PAGE = 512  # bytes by which a page of HTML is told
 MAX_SKIPPED_BYTES = 8 << 20  # read over, of a host that does not know ranges
 
 _TRY_AGAIN = (429, 500, 502, 503, 504)
+_PAGE = re.compile(rb"\s{0,64}<(?:!doctype\s+html|html[\s>])", re.IGNORECASE)
 _NO_HEAD = (400, 403, 405, 406, 501)
 _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
@@ -102,6 +109,8 @@ class Addresses:
         self._bodies: dict[str, bytes] = {}
         self._failures: Counter[str] = Counter()
         self._refusals: dict[str, str | None] = {}
+        self._files: dict[str, FileState] = {}
+        self._lock = threading.Lock()
 
     def state(self, url: str) -> AddressState:
         """Whether `url` is there, gone, or cannot be reached: by HEAD, or by its first byte where HEAD is refused."""
@@ -139,37 +148,68 @@ class Addresses:
         return data
 
     def read_range(self, url: str, begin: int, end: int) -> bytes:
-        """Bytes `[begin, end)`: exactly these, or an AddressError."""
-        if begin >= end:
-            return b""
+        """Bytes `[begin, end)`: exactly these, or an AddressError. What breaks off is gone on with.
+
+        All that is read of an address has to be of one file: another size or ETag than before is an error.
+        """
+        kept = bytearray()
+        failed = 0
+        while len(kept) < end - begin:
+            before = len(kept)
+            try:
+                self._read_on(url, begin + before, end, kept)
+            except BrokenOffError:
+                failed = 0 if len(kept) - before >= WORTH_GOING_ON else failed + 1
+                if failed == TRIES:
+                    raise
+                self._pace.pause(0.5 * 2.0 ** (failed - 1) if failed else 0.0)
+        return bytes(kept)
+
+    def _read_on(self, url: str, begin: int, end: int, kept: bytearray) -> None:
+        """Add what comes of bytes `[begin, end)` to `kept`; BrokenOffError when it is not all."""
         with self._asked("GET", url, {"Range": f"bytes={begin}-{end - 1}"}) as answer:
-            skipped = 0
-            if answer.status_code == 206:
-                span = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-                if span is None or (int(span[1]), int(span[2])) != (begin, end - 1):
-                    found = f"bytes {span[1]} to {span[2]}" if span is not None else "no range"
-                    raise AddressError(url, f"expected bytes {begin} to {end - 1}, was answered with {found}")
-            elif answer.status_code == 200 and begin <= MAX_SKIPPED_BYTES:
-                skipped = begin
-            elif answer.status_code == 200:
+            state, at = part_of(url, answer, begin, end)
+            self._is_same_file(url, state)
+            skipped = begin - at
+            if skipped > MAX_SKIPPED_BYTES:
                 raise AddressError(url, "expected a part of it, but the host sends whole files only")
-            else:
-                raise AddressError(url, told(answer.status_code))
-            data = b"".join(body_of(url, answer, skipped + end - begin))[skipped:]
-        if len(data) != end - begin:
-            raise AddressError(url, f"expected {end - begin} bytes from byte {begin} on, found {len(data)}")
-        return data
+            wanted, came = skipped + end - begin, 0
+            for block in body_of(url, answer, max(wanted, SHOWS_A_PAGE)):
+                if came == 0 and at == 0 and _PAGE.match(block):
+                    raise AddressError(url, "expected a file, was answered with a page of HTML")
+                kept += block[max(skipped - came, 0) : max(wanted - came, 0)]
+                came += len(block)
+                if came >= wanted:
+                    break
+        if came < wanted:
+            found = max(came - skipped, 0)
+            raise BrokenOffError(url, f"expected {end - begin} bytes from byte {begin} on, found {found}")
+
+    def _is_same_file(self, url: str, state: FileState) -> None:
+        with self._lock:
+            known = self._files.get(url)
+            self._files[url] = known.joined(url, state) if known is not None else state
+
+    def etag(self, url: str) -> str | None:
+        """The ETag of an address that was looked at or read, if its host gave one."""
+        known = self._files.get(url)
+        return known.etag if known is not None else None
 
     def _look(self, url: str) -> AddressState:
         try:
             with self._asked("HEAD", url, {}) as answer:
                 status = answer.status_code
                 if status not in _NO_HEAD:
-                    return state_of(status, answer)
+                    return self._remembered(url, state_of(status, answer), answer)
             with self._asked("GET", url, {"Range": "bytes=0-0"}) as answer:
-                return state_of(answer.status_code, answer)
+                return self._remembered(url, state_of(answer.status_code, answer), answer)
         except AddressError as error:
             return Unreachable(reason=error.problem)
+
+    def _remembered(self, url: str, state: AddressState, answer: requests.Response) -> AddressState:
+        if isinstance(state, There):
+            self._is_same_file(url, FileState(bytes=state.bytes, etag=answer.headers.get("ETag")))
+        return state
 
     @contextlib.contextmanager
     def _asked(self, method: str, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
@@ -181,7 +221,7 @@ class Addresses:
         try:
             yield answer
         except _FAILURES as error:
-            raise AddressError(url, f"its answer broke off ({type(error).__name__})") from error
+            raise BrokenOffError(url, f"its answer broke off ({type(error).__name__})") from error
         finally:
             answer.close()
 
@@ -244,7 +284,7 @@ class Addresses:
 
 def _open_session() -> requests.Session:
     session = requests.Session()
-    adapter = requests.adapters.HTTPAdapter(pool_connections=64, pool_maxsize=AT_A_TIME)
+    adapter = requests.adapters.HTTPAdapter(pool_connections=64, pool_maxsize=READS_AT_A_TIME)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     session.headers.update({"User-Agent": "open360", "Accept": "*/*", "Accept-Encoding": "identity"})

@@ -30,12 +30,14 @@ from open360.release.hub_answers import (
     MAX_REFS_BYTES,
     WrongAnswerError,
     agrees,
+    check_file,
     is_span,
     parse_history,
     parse_info,
     parse_refs,
     parse_tree,
     take,
+    take_into,
 )
 from open360.release.hub_errors import (
     HubAnswerError,
@@ -67,6 +69,7 @@ __all__ = [
 
 PUBLIC_HUB = "https://huggingface.co"
 MAX_TREE_FILES = 500_000
+WORTH_GOING_ON = 1 << 16  # bytes that must have come in a few tries, for more of them
 TIMEOUT = httpx.Timeout(120.0, connect=15.0)  # the Hub gives up on a commit after 60 s
 _XET_STATUS = re.compile(r"HTTP status [a-z]+ error \((\d{3})")  # the Xet transfer tells statuses as text
 _WRONG_SHAPE = (ValueError, KeyError, TypeError, AttributeError)  # how the client meets an answer of another shape
@@ -176,31 +179,40 @@ class Hub:
 
         return self._reading(thing, "resolvers", get)
 
-    def read_range(self, repo: Repo, commit: str, path: str, begin: int, end: int) -> bytes:
+    def read_range(
+        self, repo: Repo, commit: str, path: str, begin: int, end: int, file: RemoteFile | None = None
+    ) -> bytes:
         """Bytes `[begin, end)` of a file, exactly: an answer that is not that range is an error.
 
-        A Hub that ignores the range costs `end` bytes, never the whole file.
+        What breaks off is gone on with. A Hub that ignores the range costs `end` bytes, never the whole file. `file`
+        is what the Hub has listed: an answer that tells of another one is an error, too.
         """
         thing = f"{repo}, file '{path}', bytes {begin} to {end}"
-        if begin >= end:
-            return b""
+        kept = bytearray()
 
-        def get() -> bytes:
-            with self._opened(repo, commit, path, {"Range": f"bytes={begin}-{end - 1}"}) as answer:
-                if answer.status == 206:
-                    header = answer.headers[-1].get("Content-Range", "")
-                    if not is_span(header, begin, end):
-                        raise HubAnswerError(thing, self.endpoint, f"it answered with another range ({header!r})")
-                    data = take(answer.blocks, 0, end - begin)
-                elif answer.status == 200:
-                    data = take(answer.blocks, begin, end)
-                else:
+        def get() -> None:
+            at = begin + len(kept)
+            with self._opened(repo, commit, path, {"Range": f"bytes={at}-{end - 1}"}) as answer:
+                if file is not None:
+                    check_file(file, answer.status, answer.headers)
+                if answer.status not in (200, 206):
                     raise HubAnswerError(thing, self.endpoint, f"unexpected status {answer.status}")
-            if len(data) != end - begin:
-                raise HubUnavailableError(thing, self.endpoint, f"only {len(data)} bytes came")
-            return data
+                header = answer.headers[-1].get("Content-Range", "")
+                if answer.status == 206 and not is_span(header, at, end, file.bytes if file is not None else None):
+                    raise HubAnswerError(thing, self.endpoint, f"it answered with another range ({header!r})")
+                skipped = 0 if answer.status == 206 else at
+                take_into(kept, answer.blocks, skipped, skipped + end - at)
+            if len(kept) != end - begin:
+                raise HubUnavailableError(thing, self.endpoint, f"only {len(kept)} bytes came")
 
-        return self._reading(thing, "resolvers", get)
+        while len(kept) < end - begin:
+            before = len(kept)
+            try:
+                self._reading(thing, "resolvers", get)
+            except HubUnavailableError:
+                if len(kept) - before < WORTH_GOING_ON:
+                    raise
+        return bytes(kept)
 
     def download(self, repo: Repo, commit: str, path: str, folder: Path, *, size: int, sha256: str) -> Path:
         """A whole file into `folder` under its path, with the client's own resume and Xet transfer.

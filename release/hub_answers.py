@@ -25,7 +25,7 @@ MAX_REF_CHARS = 255
 PARTS_OF_A_REF = 8  # commas in its description, and then some
 MAX_PARTS_OF_A_PAGE = 200_000
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _GIT_ID = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -163,19 +163,40 @@ def _shown(value: Any) -> str:
 
 def take(blocks: Iterable[bytes], begin: int, end: int) -> bytes:
     """Bytes `[begin, end)` of a body, or fewer when it ends before; reads no further than needed."""
-    taken, at = bytearray(), 0
+    taken = bytearray()
+    take_into(taken, blocks, begin, end)
+    return bytes(taken)
+
+
+def take_into(taken: bytearray, blocks: Iterable[bytes], begin: int, end: int) -> None:
+    """Add bytes `[begin, end)` of a body to `taken`, as far as they come."""
+    at = 0
     for block in blocks:
         taken += block[max(begin - at, 0) : max(end - at, 0)]
         at += len(block)
         if at >= end:
             break
-    return bytes(taken)
 
 
-def is_span(content_range: str, begin: int, end: int) -> bool:
-    """Whether a `Content-Range` header says bytes `[begin, end)`."""
+def is_span(content_range: str, begin: int, end: int, size: int | None = None) -> bool:
+    """Whether a `Content-Range` header says bytes `[begin, end)`, of a file of `size` bytes when that is known."""
     found = _CONTENT_RANGE.fullmatch(content_range)
-    return found is not None and (int(found[1]), int(found[2])) == (begin, end - 1)
+    if found is None or (int(found[1]), int(found[2])) != (begin, end - 1):
+        return False
+    return size is None or found[3] in ("*", str(size))
+
+
+def check_file(file: RemoteFile, status: int, headers: Iterable[Mapping[str, str]]) -> None:
+    """Raise WrongAnswerError when an answer, or a redirect before it, tells of another file than the listed one."""
+    told = list(headers)
+    tags = [header.get(name, "").removeprefix("W/").strip('"') for header in told for name in ("X-Linked-ETag", "ETag")]
+    digests = [tag for tag in tags if _DIGEST.fullmatch(tag)]
+    if digests and not {file.sha256, file.git_id} & set(digests):
+        raise WrongAnswerError(f"expected the file {file.sha256 or file.git_id}, found one of {digests[0]}")
+    length = told[-1].get("Content-Length", "") if told else ""
+    if status == 200 and length.isdecimal() and int(length) != file.bytes:
+        kind = told[-1].get("Content-Type", "no type")[:60]
+        raise WrongAnswerError(f"expected a file of {file.bytes} bytes, found {length} bytes of {kind!r}")
 
 
 def agrees(data: bytes, headers: Iterable[Mapping[str, str]]) -> bool:

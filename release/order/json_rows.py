@@ -13,7 +13,6 @@ from open360.release.order.spans import OrderError
 
 MAX_LINE_BYTES = 8 << 20
 BLOCK_BYTES = 1 << 20
-_MAX_ID = (1 << 32) - 1
 
 ReadRange = Callable[[int, int], bytes]
 
@@ -35,10 +34,14 @@ def parse_row(name: str, line: bytes, *, ids: str, source: str | None = None) ->
     except orjson.JSONDecodeError as error:
         raise OrderError(name, "a line that is no JSON") from error
     values = plain.get(ids) if isinstance(plain, dict) else None
-    if not isinstance(values, list) or not all(type(value) is int and 0 <= value <= _MAX_ID for value in values):
+    if not isinstance(values, list) or not set(map(type, values)) <= {int}:  # a bool is another type
         raise OrderError(name, f"a row without whole numbers under '{ids[:60]}'")
+    try:
+        numbers = np.array(values, dtype=np.uint32)
+    except OverflowError as error:
+        raise OrderError(name, f"a row with numbers under '{ids[:60]}' that are no ids") from error
     label = plain.get(source) if source is not None else None
-    return JsonRow(ids=np.array(values, dtype=np.uint32), source=label if isinstance(label, str) else None)
+    return JsonRow(ids=numbers, source=label if isinstance(label, str) else None)
 
 
 def lines_between(name: str, read: ReadRange, begin: int, end: int, file_bytes: int) -> Iterator[bytes]:

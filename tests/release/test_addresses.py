@@ -237,6 +237,69 @@ def test_another_range_than_was_asked_for_is_an_error(span: str) -> None:
         addresses.read_range(f"{url}/a", 10, 20)
 
 
+def test_a_range_that_breaks_off_is_gone_on_with_where_it_stopped() -> None:
+    data, asked = bytes(range(256)) * 4_000, []
+
+    def answer(_: str, __: str, header: str | None) -> Answer:
+        asked.append(header)
+        whole = _ranged(data, header)
+        return Answer(status=206, headers=whole.headers, body=whole.body[:100_000], length=len(whole.body))
+
+    with _looking(answer) as (addresses, url, _):
+        assert addresses.read_range(f"{url}/a", 10, 900_010) == data[10:900_010]
+    assert len(asked) == 9
+    assert asked[1] == "bytes=100010-900009"
+
+
+def test_a_range_that_always_breaks_off_at_once_is_given_up() -> None:
+    asked: list[object] = []
+    clock = Clock()
+
+    def answer(*request: object) -> Answer:
+        asked.append(request)
+        whole = _ranged(BODY, str(request[2]))
+        return Answer(status=206, headers=whole.headers, body=whole.body[:1], length=len(whole.body))
+
+    with _looking(answer, clock) as (addresses, url, _), pytest.raises(AddressError, match="broke off"):
+        addresses.read_range(f"{url}/a", 10, 190)
+    assert len(asked) == 3
+
+
+def test_a_file_that_changes_while_it_is_read_is_found_out() -> None:
+    tags = iter(['"one"', '"one"', '"two"'])
+
+    def answer(_: str, __: str, header: str | None) -> Answer:
+        whole = _ranged(BODY, header)
+        return Answer(status=206, headers={**whole.headers, "ETag": next(tags)}, body=whole.body)
+
+    with _looking(answer) as (addresses, url, _):
+        assert addresses.read_range(f"{url}/a", 0, 10) == BODY[:10]
+        assert addresses.read_range(f"{url}/a", 20, 30) == BODY[20:30]
+        with pytest.raises(AddressError, match="changed while it was read"):
+            addresses.read_range(f"{url}/a", 10, 20)
+
+
+def test_a_file_of_another_size_than_before_is_found_out() -> None:
+    bodies = iter([BODY, BODY[:150]])
+    with _looking(lambda _, __, header: _ranged(next(bodies), header)) as (addresses, url, _):
+        assert addresses.read_range(f"{url}/a", 0, 10) == BODY[:10]
+        with pytest.raises(AddressError, match="expected a file of 200 bytes, found one of 150"):
+            addresses.read_range(f"{url}/a", 10, 20)
+
+
+@pytest.mark.parametrize("headers", [{"Content-Type": "text/html; charset=utf-8"}, {}])
+def test_a_page_is_not_taken_for_a_part_of_a_file(headers: dict[str, str]) -> None:
+    page = Answer(headers=headers, body=b"<!DOCTYPE html><html><body>Please log in</body></html>")
+    with _looking(lambda *_: page) as (addresses, url, _), pytest.raises(AddressError, match="page"):
+        addresses.read_range(f"{url}/a.bin", 0, 10)
+
+
+def test_a_file_that_is_shorter_than_the_range_says_how_long_it_is() -> None:
+    short = Answer(status=416, headers={"Content-Range": "bytes */200"})
+    with _looking(lambda *_: short) as (addresses, url, _), pytest.raises(AddressError, match="the file has 200 bytes"):
+        addresses.read_range(f"{url}/a", 300, 350)
+
+
 def test_a_host_without_ranges_costs_no_more_than_the_beginning() -> None:
     with _looking(lambda *_: Answer(body=BODY)) as (addresses, url, _):
         assert addresses.read_range(f"{url}/a", 10, 20) == BODY[10:20]

@@ -26,7 +26,7 @@ from open360.release.hub import (
 )
 from open360.release.hub_answers import agrees, is_span, take
 from open360.release.hub_errors import asked_wait
-from open360.release.hub_objects import Repo, Upload, git_id_of
+from open360.release.hub_objects import RemoteFile, Repo, Upload, git_id_of
 from open360.release.hub_patience import Patience
 from open360.release.local_hub import running_hub
 from open360.schema.errors import IntegrityError
@@ -268,19 +268,47 @@ def test_a_hub_that_ignores_ranges_costs_what_lies_before_and_gives_the_right_by
         (Answer(status=206, headers={"Content-Range": "bytes 0-9/100"}, body=b"0123456789"), HubAnswerError),
         (Answer(status=206, headers={"Content-Range": "bytes 1000-1010/9999"}, body=b"01234567890"), HubAnswerError),
         (Answer(status=206, headers={}, body=b"0123456789"), HubAnswerError),
-        (Answer(status=206, headers={"Content-Range": "bytes 1000-1009/9999"}, body=b"short"), HubUnavailableError),
+        (Answer(status=206, headers={"Content-Range": "bytes 1000-1009/9999"}, body=b"short"), HubAnswerError),
         (Answer(status=200, body=b"shorter than where the range begins"), HubUnavailableError),
         (Answer(status=204), HubAnswerError),
         (Answer(status=200, headers={"X-Repo-Commit": "d" * 40}, body=BIG), HubAnswerError),
-        (
-            Answer(status=206, headers={"Content-Range": "bytes 1000-1009/9"}, body=b"012", length=10),
-            HubUnavailableError,
-        ),
+        (Answer(status=206, headers={"Content-Range": "bytes 1000-1009/9"}, body=b"012", length=10), HubAnswerError),
+        (Answer(status=206, headers={"Content-Range": "bytes 1000-1009/9"}, length=10), HubUnavailableError),
     ],
 )
 def test_an_answer_that_cannot_be_the_range_is_an_error(answer: Answer, expected: type[HubError]) -> None:
     with lying_server(lambda *_: answer) as url, pytest.raises(expected):
         Hub(url, "t", patience=QUICK).read_range(REPO, COMMIT, "f", 1_000, 1_010)
+
+
+def test_a_range_that_breaks_off_is_gone_on_with_where_it_stopped() -> None:
+    data, asked = bytes(range(256)) * 4_000, []
+
+    def behave(_method: str, _path: str, span: str | None) -> Answer:
+        asked.append(span)
+        begin, end = (int(part) for part in (span or "").removeprefix("bytes=").split("-"))
+        headers = {"Content-Range": f"bytes {begin}-{end}/{len(data)}"}
+        return Answer(status=206, headers=headers, body=data[begin : end + 1][:100_000], length=end + 1 - begin)
+
+    with lying_server(behave) as url:
+        hub = Hub(url, "t", patience=QUICK)
+        assert hub.read_range(REPO, COMMIT, "f", 10, 900_010) == data[10:900_010]
+    assert len(asked) == 9
+    assert asked[1] == "bytes=100010-900009"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(status=206, headers={"Content-Range": "bytes 10-19/99"}, body=b"0123456789"),
+        Answer(status=206, headers={"Content-Range": "bytes 10-19/100", "ETag": f'"{"e" * 64}"'}, body=b"0123456789"),
+        Answer(status=200, headers={"Content-Type": "text/html"}, body=b"<html>a page that is long enough</html>"),
+    ],
+)
+def test_a_range_of_another_file_than_the_listed_one_is_an_error(answer: Answer) -> None:
+    listed = RemoteFile(bytes=100, sha256="d" * 64, git_id="c" * 40)
+    with lying_server(lambda *_: answer) as url, pytest.raises(HubAnswerError):
+        Hub(url, "t", patience=QUICK).read_range(REPO, COMMIT, "f", 10, 20, listed)
 
 
 def test_no_more_is_taken_of_an_endless_range_than_was_asked_for() -> None:

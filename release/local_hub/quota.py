@@ -48,7 +48,7 @@ class KeepQuota:
     def __init__(self, app: ASGIApp, quota: ApiQuota, clock: Callable[[], float] = time.monotonic) -> None:
         self._app, self._quota, self._clock = app, quota, clock
         self._lock = threading.Lock()
-        self._window, self._used = -1, 0
+        self._ends, self._used = 0.0, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -72,13 +72,11 @@ class KeepQuota:
         quota = self._quota
         with self._lock:
             now = self._clock()
-            window = int(now // quota.seconds)
-            if window != self._window:
-                self._window, self._used = window, 0
+            if now >= self._ends:
+                self._ends, self._used = now + quota.seconds, 0
             allowed = self._used < quota.calls
             self._used += allowed
-            left = quota.calls - self._used
-        resets = math.ceil((window + 1) * quota.seconds - now)
+            left, resets = quota.calls - self._used, math.ceil(self._ends - now)
         return allowed, [
             (b"ratelimit", f'"api";r={left};t={resets}'.encode()),
             (b"ratelimit-policy", f'"fixed window";"api";q={quota.calls};w={quota.seconds}'.encode()),

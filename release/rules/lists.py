@@ -185,8 +185,9 @@ def _defects_of_tokens(release: ReleaseView, group: _Group, rows: list[ListRow])
     if unread:
         yield f"{_rows(unread)} without a number in '{column}' ({_lines(unread)})"
     told = [row for row in rows if row.tokens is not None]
-    wrong = min((_wrong(told, expected) for expected in _countings(release, group)), default=None, key=_badness)
-    if wrong is not None:
+    countings, all_known = _countings(release, group)
+    wrong = min((_wrong(told, expected) for expected in countings), default=None, key=_badness)
+    if wrong is not None and (all_known or not wrong):
         if wrong:
             row, expected = wrong[0]
             rest = f"step {row.step} says {row.tokens}, the schedule {expected} ({_lines([row for row, _ in wrong])})"
@@ -215,19 +216,22 @@ def _badness(wrong: Wrong) -> tuple[int, int]:
     return len(wrong), sum(abs((row.tokens or 0) - count) for row, count in wrong)
 
 
-def _countings(release: ReleaseView, group: _Group) -> list[dict[int, int]]:
-    """Tokens by the label of a step: counted in the run, and from the first parent on. Nothing when that is unknown."""
+def _countings(release: ReleaseView, group: _Group) -> tuple[list[dict[int, int]], bool]:
+    """Tokens by the label of a step: counted in the run, and from the first parent on.
+
+    Also whether that is all: what a parent has seen cannot always be said. Nothing where no batch is declared.
+    """
     inside: dict[int, int] = {}
     whole: dict[int, int] = {}
+    befores = {run.name: _tokens_before(release, run) for run in group.runs}
     for run in group.runs:
-        before = _tokens_before(release, run)
         for plan in release.plans(run):
             if plan.tokens is None or run.series is None:
-                return []
+                return [], True
             label = run.series.step_label.label(plan.step)
             inside[label] = plan.tokens
-            whole[label] = plan.tokens + (before or 0)
-    return [inside] if inside == whole else [inside, whole]
+            whole[label] = plan.tokens + (befores[run.name] or 0)
+    return ([inside] if inside == whole else [inside, whole]), None not in befores.values()
 
 
 def _tokens_before(release: ReleaseView, run: Run) -> int | None:

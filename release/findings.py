@@ -222,3 +222,19 @@ class Report(ManifestModel):
     def count(self, severity: Severity) -> int:
         """Number of findings of one severity."""
         return sum(finding.severity is severity for finding in self.findings)
+
+    def below(self, folder: str) -> Report:
+        """The same report with its places as seen from a folder above, in which the release lies as `folder`."""
+        return self.model_copy(
+            update={
+                "findings": tuple(_below(folder, finding) for finding in self.findings),
+                "waived": tuple(
+                    waived.model_copy(update={"finding": _below(folder, waived.finding)}) for waived in self.waived
+                ),
+            }
+        )
+
+
+def _below(folder: str, finding: Finding) -> Finding:
+    place = finding.location.model_copy(update={"path": f"{folder}/{finding.location.path}"})
+    return finding.model_copy(update={"location": place})

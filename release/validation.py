@@ -26,7 +26,7 @@ from open360.release.findings import (
 from open360.release.foreign_target import ForeignTarget
 from open360.release.openness_evidence import openness_of
 from open360.release.rules import RULES, CannotCheckError, Rule
-from open360.release.rules.rule import DoesNotApplyError
+from open360.release.rules.rule import MANIFEST_THERE, SPEC_READ, DoesNotApplyError
 from open360.release.targets import FolderTarget, Target
 from open360.release.view import Progress, ReleaseView
 from open360.schema.spec import ReleaseSpec, Waiver
@@ -58,7 +58,7 @@ def validate(
     unmet: dict[str, CannotCheckError] = {}  # rules that cannot be built upon, each with the reason
     chosen = in_order(rules)
     for rule in chosen:
-        why = _why_skipped(rule, level, unmet)
+        why = _why_skipped(rule, release, unmet)
         if why is None:
             try:
                 findings, outcome = _check(rule, release)
@@ -113,15 +113,18 @@ def in_order(rules: Iterable[Rule]) -> list[Rule]:
     return ordered
 
 
-def _why_skipped(rule: Rule, level: EvidenceLevel, unmet: dict[str, CannotCheckError]) -> CannotCheckError | None:
+def _why_skipped(rule: Rule, release: ReleaseView, unmet: dict[str, CannotCheckError]) -> CannotCheckError | None:
     """Why a rule is not checked. One whose requirements all do not apply does not apply either."""
+    guess = release.foreign is not None and release.foreign.document.is_guess
+    if guess and rule.level is EvidenceLevel.DECLARED and rule.code not in (SPEC_READ, MANIFEST_THERE):
+        return DoesNotApplyError("the spec is a guess: what it leaves out says nothing of the release")
     above = [unmet[code] for code in sorted(rule.requires & unmet.keys())]
     if above:
         reason = ", ".join(dict.fromkeys(error.reason for error in above))
         applies = not all(isinstance(error, DoesNotApplyError) for error in above)
         return CannotCheckError(reason) if applies else DoesNotApplyError(reason)
-    if not level.includes(rule.level):
-        return CannotCheckError(f"level '{level}' does not look so closely: it needs level '{rule.level}'")
+    if not release.level.includes(rule.level):
+        return CannotCheckError(f"level '{release.level}' does not look so closely: it needs level '{rule.level}'")
     return None
 
 

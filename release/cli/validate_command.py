@@ -135,6 +135,9 @@ def command(
         write_output(mof, mof_file(load_spec(opened.spec_bytes(), opened.spec_path), report.openness))
     elif mof is not None:
         click.echo(f"{mof}: not written, since the spec cannot be read", err=True)
+    folder = Path(target).as_posix()
+    if style in ("github", "sarif") and isinstance(opened, FolderTarget) and not Path(target).is_absolute():
+        report = report if folder == "." else report.below(folder)  # they are read from where the command runs
     _write_report(report, style, output, every=every)
     limit = Severity(fail_on)
     if any(finding.code == "SPC001" for finding in report.findings):

@@ -510,3 +510,9 @@ def test_every_style_is_the_same_for_the_same_release(style: str, tmp_path: Path
 
 def test_printable_text_shows_everything_else_as_escapes() -> None:
     assert printable("a\x1b]0;x\x07\nü\u202e") == "a\\x1b]0;x\\x07\\nü\\u202e"
+
+
+def test_a_report_of_a_folder_below_names_places_from_above() -> None:
+    moved = REPORT.below("releases/tiny")
+    assert {f.location.path for f in moved.findings} == {f"releases/tiny/{f.location.path}" for f in REPORT.findings}
+    assert "file=releases/tiny/release.yaml" in github_report(moved)

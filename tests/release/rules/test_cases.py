@@ -109,6 +109,21 @@ def test_a_flawless_foreign_release_gives_no_finding(
     assert [f"{f.code} {f.location}: {f.message}" for f in report.findings] == []
 
 
+@pytest.mark.parametrize(("name", "finds"), [("amber", []), ("k2", []), ("olmo", []), ("pythia", ["CKP003"])])
+def test_by_a_guess_a_flawless_release_has_no_finding_but_what_is_seen(
+    name: str, finds: list[str], elsewhere: Elsewhere
+) -> None:
+    """That step0 and step1 are equal is seen, and that it is meant is not."""
+    release = RELEASES[name]()
+    elsewhere.folder.clear()
+    put_on_hub(release, elsewhere.folder, elsewhere.pages)
+    repo = next(name for name in release.repos if not name.startswith("datasets/"))
+    target = open_any_target(repo, endpoint=elsewhere.url)
+    report = validate(target, level=EvidenceLevel.LISTED, rules=[rule for rule in RULES if rule.code != FORWARD])
+    assert report.spec_is_guess
+    assert [f.code for f in report.findings] == finds, [f"{f.code} {f.location}: {f.message}" for f in report.findings]
+
+
 def test_every_rule_has_a_bad_and_a_good_case() -> None:
     kinds = {code: {name.split("/")[1].split("_")[0] for name in CASES if name.startswith(code)} for code in _codes()}
     assert {code for code, found in kinds.items() if found != {"bad", "good"}} == set()

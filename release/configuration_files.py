@@ -31,26 +31,25 @@ def read_configuration(data: bytes, path: str) -> Any:
 def value_at(plain: Any, key: str) -> Any:
     """The value at a dotted key; keys may hold dots themselves. Raises ConfigurationError."""
     here: Any = plain
-    waiting = key
-    while waiting:
-        head = _longest(here, waiting)
-        if head is None:
-            raise ConfigurationError(f"it has no key '{key}'")
-        here = here[int(head)] if isinstance(here, list) else here[head]
-        waiting = waiting[len(head) + 1 :]
+    parts = key.split(".")
+    while parts:
+        count = _longest(here, parts)
+        if count == 0:
+            raise ConfigurationError(f"it has no key '{key[:200]}'")
+        head = ".".join(parts[:count])
+        here, parts = here[int(head)] if isinstance(here, list) else here[head], parts[count:]
     return here
 
 
-def _longest(here: Any, key: str) -> str | None:
-    """The longest beginning of a dotted key that is a key of `here`."""
-    parts = key.split(".")
+def _longest(here: Any, parts: list[str]) -> int:
+    """How many of `parts` make the longest key of `here`; 0 when none do."""
     for count in range(len(parts), 0, -1):
         head = ".".join(parts[:count])
         if isinstance(here, dict) and head in here:
-            return head
+            return count
         if isinstance(here, list) and head.isdecimal() and len(head) < 10 and int(head) < len(here):
-            return head
-    return None
+            return count
+    return 0
 
 
 def number_of(value: Any) -> float | int | None:

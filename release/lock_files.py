@@ -13,7 +13,7 @@ RESOLVED = (".lock", ".json")  # written by a resolver: pinned by their form
 
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _HASH = re.compile(r"--hash[= ]\S+")
-_EXACT = re.compile(r"===?\s*[A-Za-z0-9][A-Za-z0-9.!+_-]*(\.\*)?")
+_EXACT = re.compile(r"===?\s*([A-Za-z0-9][^\s,;#)]*)")
 _COMMIT = re.compile(r"@\s*(git|hg)\+\S+@[0-9a-f]{40}\b")
 _DIGEST = re.compile(r"@\s*\S+[#&?](sha256|sha384|sha512)=[0-9a-f]+")
 _CONDA = re.compile(r"[A-Za-z0-9_.:/-]+\s*={1,2}\s*[A-Za-z0-9][A-Za-z0-9.!+_-]*(=\S+)?")
@@ -52,7 +52,7 @@ def _is_pinned(requirement: str) -> bool:
     if _HASH.search(requirement) or _COMMIT.search(requirement) or _DIGEST.search(requirement):
         return True
     exact = _EXACT.search(requirement.split(";", 1)[0])
-    return exact is not None and exact[1] is None
+    return exact is not None and not exact[1].endswith("*")
 
 
 def _open_in_conda(data: bytes, path: str) -> Iterator[tuple[int, str]]:

@@ -18,9 +18,10 @@ Score *i* jumps when, of a curve of at least 9 points with standard errors,
 
 and, of a curve of at least 16 points without,
 
-    e(i) > (3 + 60 / m) E(i)   and   e(i) > (8 + 90 / m) V(i)   and   e(i) > R(i) / 5
+    e(i) > (3 + 60 / m) E(i)   and   e(i) > (8 + 90 / m) V(i)   and   e(i) > R(i) / 5   and   e(i) > |y(i ± 1)| / 10
 
-where *m* is the number of the other points. The first and the last point have one neighbour, and are not judged.
+where *m* is the number of the other points. The first and the last point have one neighbour, and are not judged; nor
+is the neighbour of a point that jumps farther.
 """
 
 from __future__ import annotations
@@ -50,8 +51,11 @@ def jumps(points: Sequence[Point]) -> list[int]:
     strays = [0.0, *(_beyond(*values[i - 1 : i + 2]) for i in range(1, len(values) - 1)), 0.0]
     bends = [0.0, *(_bend(*values[i - 1 : i + 2]) for i in range(1, len(values) - 1)), 0.0]
     most = len(values) // 10 + 4  # more cannot exceed what nine tenths of the others keep to
-    suspects = sorted(range(len(values)), key=lambda i: -strays[i])[:most]
-    return sorted(i for i in suspects if strays[i] > 0 and _jumps(points, strays, bends, i))
+    found: set[int] = set()
+    for i in sorted(range(len(values)), key=lambda i: (-strays[i], i))[:most]:
+        if strays[i] > 0 and not {i - 1, i + 1} & found and _jumps(points, strays, bends, i):
+            found.add(i)
+    return sorted(found)
 
 
 def _jumps(points: Sequence[Point], strays: list[float], bends: list[float], i: int) -> bool:
@@ -66,7 +70,8 @@ def _jumps(points: Sequence[Point], strays: list[float], bends: list[float], i: 
     span = max(values) - min(values)
     if error is not None:
         return strays[i] > max(STDERRS * error, 2 * usual, 4 * noise, span / 25)
-    return strays[i] > max((3 + 60 / len(others)) * usual, (8 + 90 / len(others)) * noise, span / 5)
+    level = max(abs(points[i - 1].value), abs(points[i + 1].value))
+    return strays[i] > max((3 + 60 / len(others)) * usual, (8 + 90 / len(others)) * noise, span / 5, level / 10)
 
 
 def _beyond(before: float, here: float, after: float) -> float:

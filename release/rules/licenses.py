@@ -14,6 +14,7 @@ from open360.release.view import ReleaseView
 
 LICENSE_MISSING, LICENSE_UNKNOWN = "LIC001", "LIC002"
 PARTS = ("weights", "data", "code")
+WITHOUT_CONDITIONS = frozenset({"CC0-1.0", "PDDL-1.0", "Unlicense", "0BSD", "MIT-0"})
 _OWN_ID = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
 
 
@@ -135,7 +136,7 @@ class LicenseContradiction(Rule):
 
     ## What it does
     Compares the licence of the data (and of each corpus) with those of its sources: each licence of a source must be
-    named in it.
+    named in it, but for those without conditions (CC0, Unlicense, …).
 
     ## Why is this bad?
     Who relies on the licence of the whole breaks that of a part.
@@ -160,7 +161,7 @@ class LicenseContradiction(Rule):
         for index, corpus in enumerate(release.spec.corpora):
             whole = corpus.license or release.spec.licenses.data
             for number, source in enumerate(corpus.sources):
-                left_out = license_ids(source.license or "") - license_ids(whole or "")
+                left_out = license_ids(source.license or "") - license_ids(whole or "") - WITHOUT_CONDITIONS
                 if whole is not None and left_out:
                     message = f"source '{source.name}' is under {source.license}, the data as a whole under {whole}"
                     fix = f"name it in the licence of the data: '{whole} AND {source.license}'"

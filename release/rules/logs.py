@@ -8,6 +8,7 @@ from open360.release.findings import Finding, Part, Severity
 from open360.release.measurements import evaluation_name, service_of
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.view import ReleaseView
+from open360.schema.run import Run
 
 
 class LogsElsewhere(Rule):
@@ -41,19 +42,19 @@ class LogsElsewhere(Rule):
 
     def claims(self, release: ReleaseView) -> int:
         """Runs, and evaluations with results."""
-        return len(release.spec.all_runs()) + sum(e.results is not None for e in release.spec.evaluations)
+        return len(release.spec.runs) + sum(e.results is not None for e in release.spec.evaluations)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each run, and for each evaluation."""
         guessed = release.foreign is not None and release.foreign.document.is_guess
         fix = "publish the log as a file: loss, gradient norm, learning rate and tokens of every step"
-        for run in release.spec.all_runs():
+        for index, run in enumerate(release.spec.runs):  # its variants have the same log
             services = [service_of(log) for log in run.logs]
-            place = release.place(f"{release.run_pointer(run.name)}/logs")
+            place = release.place(f"/runs/{index}/logs")
             if run.logs and None not in services:
                 named = ", ".join(dict.fromkeys(name for name in services if name is not None))
                 yield self.finding(place, run.name, f"the log of run '{run.name}' is only at {named}", fix)
-            elif not run.logs and not guessed and not _has_traces(release, run.name):
+            elif not run.logs and not guessed and not _has_traces(release, run):
                 yield self.finding(place, run.name, f"run '{run.name}' does not say where its training log is", fix)
         for number, evaluation in enumerate(release.spec.evaluations):
             service = service_of(evaluation.results or "")
@@ -64,9 +65,8 @@ class LogsElsewhere(Rule):
                 yield self.finding(place, subject, message, "publish the records as JSON files")
 
 
-def _has_traces(release: ReleaseView, run: str) -> bool:
+def _has_traces(release: ReleaseView, run: Run) -> bool:
     manifest = release.readable_manifest
-    records = manifest.runs if manifest is not None else ()
-    return any(
-        checkpoint.trace is not None for record in records if record.name == run for checkpoint in record.checkpoints
-    )
+    names = {expanded.name for expanded in run.expanded()}
+    records = [record for record in manifest.runs if record.name in names] if manifest is not None else []
+    return any(checkpoint.trace is not None for record in records for checkpoint in record.checkpoints)

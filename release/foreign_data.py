@@ -89,19 +89,17 @@ def files_of(release: ReleaseView, corpus: Corpus) -> CorpusFiles | None:
 
 
 def _find(release: ReleaseView, corpus: Corpus) -> CorpusFiles | None:
-    repository = corpus.repository
-    if corpus.files is None or repository is None or release.foreign is None:
+    repository, files, target = corpus.repository, corpus.files, release.foreign
+    if files is None or target is None:
         return None
-    listed = listed_repository(release.foreign, repository.dataset) if repository.dataset is not None else None
-    if corpus.files.pattern is not None and listed is not None:
-        return _of_pattern(release, corpus, corpus.files, listed)
-    if corpus.files.pattern is not None and repository.url is not None and corpus.files.count is not None:
-        names = [corpus.files.file(number) for number in corpus.files.numbers()]
-        return _at_addresses(corpus, names, None)
-    if corpus.files.listed is not None:
-        names = names_in_list(release, corpus)
-        return _at_addresses(corpus, names, listed) if names else None
-    return None
+    dataset = repository.dataset if repository is not None else None
+    listed = listed_repository(target, dataset) if dataset is not None else None
+    if files.pattern is not None and listed is not None:
+        return _of_pattern(release, corpus, files, listed)
+    if files.pattern is not None and files.count is not None:
+        return _at_addresses(corpus, [files.file(number) for number in files.numbers()], None)
+    names = names_in_list(release, corpus)
+    return _at_addresses(corpus, names, listed) if names else None
 
 
 def _of_pattern(release: ReleaseView, corpus: Corpus, files: FileSet, listed: ListedRevision) -> CorpusFiles:
@@ -145,7 +143,6 @@ def _numbers_there(pattern: str, listed: ListedRevision) -> dict[int, str]:
 
 
 def _at_addresses(corpus: Corpus, names: list[str], listed: ListedRevision | None) -> CorpusFiles | None:
-    assert corpus.repository is not None  # noqa: S101
     found: list[DataFile] = []
     for name in names:
         if listed is not None and name in listed.files:
@@ -155,7 +152,8 @@ def _at_addresses(corpus: Corpus, names: list[str], listed: ListedRevision | Non
         if url is None:
             return None  # a path that only its authors can follow
         found.append(DataFile(name=name, bytes=None, url=url))
-    return CorpusFiles(corpus=corpus, place=corpus.repository.url or "", files=tuple(found))
+    place = corpus.files.listed if corpus.files is not None else None
+    return CorpusFiles(corpus=corpus, place=place or found[0].url or "", files=tuple(found))
 
 
 def address_of(corpus: Corpus, name: str) -> str | None:

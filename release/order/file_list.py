@@ -1,7 +1,8 @@
 """Published lists of data files: an order may depend on them line by line, repetitions included.
 
 Two forms are in use: a text with a path a line, `label,path` with comments (OLMo-core's mixes), and a trainer's YAML
-configuration with the paths as items of a list (OLMo). Both are read line by line, so that nothing of them is believed.
+configuration with the paths as items of a list under `data` (OLMo; its evaluators have lists of their own, which are
+left out). Both are read line by line, so that nothing of them is believed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def parse_file_list(name: str, data: bytes, *, tokenizer: str | None = None) -> 
     except UnicodeDecodeError as error:
         raise OrderError(name, "it is no UTF-8 text") from error
     found: list[str] = []
-    for line in lines:
+    for line in _block_of_data(lines):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
@@ -40,3 +41,13 @@ def parse_file_list(name: str, data: bytes, *, tokenizer: str | None = None) -> 
     if not found:
         raise OrderError(name, "it names no data file")
     return found
+
+
+def _block_of_data(lines: list[str]) -> list[str]:
+    """The lines below `data:` at the left margin, where there is such a line; else all."""
+    begin = next((number for number, line in enumerate(lines) if line.rstrip() == "data:"), None)
+    if begin is None:
+        return lines
+    block = lines[begin + 1 :]
+    is_next_key = (number for number, line in enumerate(block) if line[:1] not in ("", " ", "\t", "#", "-"))
+    return block[: next(is_next_key, len(block))]

@@ -183,7 +183,7 @@ def _problems_of_list(release: ReleaseView, corpus: Corpus, files: FileSet) -> I
             return
     if files.count is not None and len(names) != files.count:
         yield f"names {len(names)} files, declared are {files.count}"
-    repeated = {name for name, times in Counter(names).items() if times > 1}
-    if files.repeated and not set(files.repeated) <= repeated:
-        once = sorted(set(files.repeated) - repeated)
+    repeated = [name for name, times in Counter(names).items() if times > 1]
+    once = [name for name in files.repeated if not any(f"/{other}".endswith(f"/{name}") for other in repeated)]
+    if once:
         yield f"does not name twice what it is said to: {shown(once)}"

@@ -181,6 +181,12 @@ def test_a_list_inside_a_trainers_configuration_is_read() -> None:
     #DCLM
     - http://olmo-data.org/preprocessed/dclm/part-000-00000.npy
     - "s3://bucket/part-001-00000.npy"
+evaluators:
+  - label: perplexity
+    data:
+      datasets:
+        c4:
+          - https://olmo-data.org/eval-data/c4/val/part-0-00000.npy
 save_folder: /data
 tokenizer:
   identifier: tokenizers/dolma2.json

@@ -16,9 +16,9 @@ Score *i* jumps when, of a curve of at least 9 points with standard errors,
 
     e(i) > 5 s(i)   and   e(i) > 2 E(i)   and   e(i) > 4 V(i)   and   e(i) > R(i) / 25
 
-and, of a curve of at least 16 points without,
+and, of a curve of at least 20 points without,
 
-    e(i) > (3 + 60 / m) E(i)   and   e(i) > (8 + 90 / m) V(i)   and   e(i) > R(i) / 5   and   e(i) > |y(i ± 1)| / 10
+    e(i) > (4 + 80 / m) E(i)   and   e(i) > (10 + 120 / m) V(i)   and   e(i) > R(i) / 5   and   e(i) > |y(i ± 1)| / 10
 
 where *m* is the number of the other points. The first and the last point have one neighbour, and are not judged; nor
 is the neighbour of a point that jumps farther.
@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LEAST_WITH_STDERR = 9
-LEAST_WITHOUT = 16
+LEAST_WITHOUT = 20
 STDERRS = 5.0
 
 
@@ -71,7 +71,7 @@ def _jumps(points: Sequence[Point], strays: list[float], bends: list[float], i: 
     if error is not None:
         return strays[i] > max(STDERRS * error, 2 * usual, 4 * noise, span / 25)
     level = max(abs(points[i - 1].value), abs(points[i + 1].value))
-    return strays[i] > max((3 + 60 / len(others)) * usual, (8 + 90 / len(others)) * noise, span / 5, level / 10)
+    return strays[i] > max((4 + 80 / len(others)) * usual, (10 + 120 / len(others)) * noise, span / 5, level / 10)
 
 
 def _beyond(before: float, here: float, after: float) -> float:

@@ -190,6 +190,10 @@ class Addresses:
             known = self._files.get(url)
             self._files[url] = known.joined(url, state) if known is not None else state
 
+    def expect(self, url: str, size: int) -> None:
+        """From now on an answer that tells of a file of another size is an error. Raises AddressError."""
+        self._is_same_file(url, FileState(bytes=size, etag=None))
+
     def etag(self, url: str) -> str | None:
         """The ETag of an address that was looked at or read, if its host gave one."""
         known = self._files.get(url)

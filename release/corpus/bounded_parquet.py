@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from open360.release.corpus.parquet_layout import (
     MAGIC,
     MAX_FOOTER_BYTES,
     ChunkFileError,
+    GroupSpan,
     ParquetLayout,
     check_pages,
     footer_begin,
@@ -54,6 +56,36 @@ class Footer:
         except _ERRORS as error:
             raise ChunkFileError(self.name, f"row group {group} cannot be read ({str(error)[:300]})") from error
 
+    def columns_span(self, group: int, names: Sequence[str]) -> GroupSpan:
+        """Some columns of a row group, as a group of their own: `begin` and `end` are those of what lies between.
+
+        Raises ChunkFileError when there is no such column.
+        """
+        whole = self.layout.groups[group]
+        found = tuple(column for column in whole.columns if column.path[0] in names)
+        missing = set(names) - {column.path[0] for column in found}
+        if missing:
+            known = sorted({column.path[0] for column in whole.columns})[:8]
+            raise ChunkFileError(self.name, f"expected a column '{min(missing)}', found {known}")
+        begin, end = min(column.begin for column in found), max(column.end for column in found)
+        return GroupSpan(rows=whole.rows, begin=begin, end=end, columns=found)
+
+    def batches(self, group: int, names: Sequence[str], data: memoryview, rows: int) -> Iterator[pa.RecordBatch]:
+        """Some columns of a row group from the bytes of `columns_span`, at most `rows` rows at a time.
+
+        Raises ChunkFileError.
+        """
+        span = self.columns_span(group, names)
+        if span.end - span.begin != len(data):
+            raise ChunkFileError(self.name, f"row group {group} has {span.end - span.begin} bytes, found {len(data)}")
+        check_pages(self.name, span, data)
+        file = pa.PythonFile(_OneRange(span.begin, data), mode="r")
+        try:
+            reader = pq.ParquetFile(file, metadata=self._metadata, pre_buffer=False)
+            yield from reader.iter_batches(rows, row_groups=[group], columns=list(names), use_threads=False)
+        except _ERRORS as error:
+            raise ChunkFileError(self.name, f"row group {group} cannot be read ({str(error)[:300]})") from error
+
 
 def decode_rows(footer: Footer, group: int, data: bytes) -> pa.Table:
     """Rows of one row group of a chunk, from the footer and the bytes of that group alone. Raises ChunkFileError."""
@@ -77,7 +109,7 @@ def read_whole(name: str, data: bytes) -> pa.Table:
 class _OneRange(io.RawIOBase):
     """A file of which only one range is there; reading anything else is an error."""
 
-    def __init__(self, begin: int, data: bytes) -> None:
+    def __init__(self, begin: int, data: bytes | memoryview) -> None:
         self._begin, self._data, self._at = begin, data, 0
         self._size = begin + len(data) + MAX_FOOTER_BYTES
 
@@ -103,4 +135,4 @@ class _OneRange(io.RawIOBase):
         if size < 0 or first < 0 or first + size > len(self._data):
             raise OSError(f"bytes {self._at} to {self._at + size} lie outside the row group")
         self._at += size
-        return self._data[first : first + size]
+        return bytes(self._data[first : first + size])

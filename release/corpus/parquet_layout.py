@@ -31,8 +31,9 @@ class ChunkFileError(Open360Error):
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnSpan:
-    """Pages of one column in one row group: bytes `[begin, end)` of the file."""
+    """Pages of one column in one row group: bytes `[begin, end)` of the file. `path` is its place in the schema."""
 
+    path: tuple[str, ...]
     begin: int
     end: int
     unpacked: int
@@ -126,10 +127,16 @@ def _column(fields: dict[int, Any]) -> ColumnSpan:
     begin = _count(about[9])
     if about.get(11):  # the page of a dictionary comes first
         begin = min(begin, _count(about[11]))
-    return ColumnSpan(begin=begin, end=begin + _count(about[7]), unpacked=_count(about[6]), values=_count(about[5]))
+    return ColumnSpan(
+        path=tuple(part.decode() for part in about[3]),
+        begin=begin,
+        end=begin + _count(about[7]),
+        unpacked=_count(about[6]),
+        values=_count(about[5]),
+    )
 
 
-def check_pages(name: str, group: GroupSpan, data: bytes) -> None:
+def check_pages(name: str, group: GroupSpan, data: bytes | memoryview) -> None:
     """Raise ChunkFileError when the pages of a row group, whose bytes are `data`, claim other sizes than the footer.
 
     A decoder allocates what a page header claims; so this is looked at first.
@@ -146,7 +153,7 @@ def check_pages(name: str, group: GroupSpan, data: bytes) -> None:
             )
 
 
-def _pages(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
+def _pages(data: bytes | memoryview, begin: int, end: int) -> Iterator[tuple[int, int]]:
     """`(unpacked bytes with header, values)` of each page; a dictionary has no values of its own."""
     if not 0 <= begin <= end <= len(data):
         raise ThriftError("a column leaves its row group")

@@ -17,7 +17,7 @@ class ThriftError(ValueError):
     """The bytes are not what the protocol allows."""
 
 
-def read_struct(data: bytes, at: int = 0) -> tuple[dict[int, Any], int]:
+def read_struct(data: bytes | memoryview, at: int = 0) -> tuple[dict[int, Any], int]:
     """The struct that begins at byte `at`, as `{field id: value}`, and where it ends. Raises ThriftError."""
     reader = _Reader(data, at)
     try:
@@ -27,7 +27,7 @@ def read_struct(data: bytes, at: int = 0) -> tuple[dict[int, Any], int]:
 
 
 class _Reader:
-    def __init__(self, data: bytes, at: int) -> None:
+    def __init__(self, data: bytes | memoryview, at: int) -> None:
         self.data, self.at = data, at
 
     def _byte(self) -> int:
@@ -54,7 +54,7 @@ class _Reader:
         if size > len(self.data) - self.at:
             raise ThriftError(f"a text of {size} bytes at byte {self.at}, beyond the end")
         self.at += size
-        return self.data[self.at - size : self.at]
+        return bytes(self.data[self.at - size : self.at])
 
     def _value(self, kind: int, depth: int) -> Any:
         if kind in (_I16, _I32, _I64):

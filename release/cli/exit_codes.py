@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from open360.release.addresses import AddressError
 from open360.release.hub import HubError
 from open360.release.publishing import PublishRefusedError
 from open360.release.targets import FileBoundsError, UnsafePathError
@@ -20,7 +21,7 @@ def exit_code_of(error: BaseException) -> int | None:
         return FINDINGS
     if isinstance(error, SpecError | UnsupportedVersionError):
         return USAGE
-    if isinstance(error, HubError):
+    if isinstance(error, HubError | AddressError):
         return OUTSIDE
     if isinstance(error, Open360Error):
         return USAGE

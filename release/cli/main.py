@@ -21,6 +21,10 @@ COMMANDS = {
     "show": ("open360.release.cli.show_command", "Show what a release holds."),
     "diff": ("open360.release.cli.diff_command", "Compare two releases, two versions, or a release and its mirror."),
     "pull": ("open360.release.cli.pull_command", "Fetch the data or the weights of a checkpoint, verified."),
+    "index": (
+        "open360.release.cli.index_command",
+        "Index files of JSON lines, so that rows are read by range.",
+    ),
     "publish": ("open360.release.cli.publish_command", "Publish a built release to the Hub."),
     "hub": ("open360.release.cli.hub_command", "Serve a local Hub from a folder."),
     "rules": ("open360.release.cli.rules_command", "List the rules, or explain one."),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from open360.release.formats.json_lines import Indexes, JsonReader
-from open360.release.formats.line_index import SUFFIX, LineIndex, read_line_index
+from open360.release.formats.line_index import LineIndex
 from open360.release.formats.megatron import SampleReader
 from open360.release.formats.parquet_rows import ParquetReader
 from open360.release.formats.ranges import DataFileError, Ranges
@@ -44,7 +44,7 @@ def open_rows(
     Args:
         files: names of its files in their order, as `ranges` takes them.
         sizes: bytes of the files as far as they are known; streams need all of them, and ask for the rest.
-        index_of: line indexes of files of JSON lines; by default those that lie beside them are not looked for.
+        index_of: line indexes of files of JSON lines; none are looked for by default (see `find_indexes`).
         maps: index maps that cut samples out of the stream of documents.
     Raises:
         NoReaderError: the spec does not declare rows, or in a format that is not read.
@@ -87,15 +87,6 @@ def _areas(corpus: Corpus, row: RowFormat, ranges: Ranges) -> Callable[[str, int
     if row.format == "litpkds":
         return LitpkdsAreas(ranges)
     raise NoReaderError(corpus.name, f"rows in the format '{row.format}' are not read")
-
-
-def index_beside(ranges: Ranges, suffix: str = SUFFIX) -> Indexes:
-    """Line indexes that lie in `ranges` under the name of their file and a suffix; they have to be there."""
-
-    def find(file: str) -> LineIndex | None:
-        return read_line_index(ranges, f"{file}{suffix}")
-
-    return find
 
 
 def _no_index(file: str) -> LineIndex | None:

@@ -159,10 +159,17 @@ class MixedRanges:
 
     Args:
         paths: what a file is called here, by the name that the order uses; a name that is not in it is used as it is.
+        suffixes: of files that lie beside them under the same names.
     """
 
-    def __init__(self, inner: Ranges, addresses: AddressRanges, paths: Mapping[str, str] | None = None) -> None:
-        self._inner, self._addresses, self._paths = inner, addresses, paths or {}
+    def __init__(
+        self,
+        inner: Ranges,
+        addresses: AddressRanges,
+        paths: Mapping[str, str] | None = None,
+        suffixes: tuple[str, ...] = (),
+    ) -> None:
+        self._inner, self._addresses, self._paths, self._suffixes = inner, addresses, paths or {}, suffixes
 
     def identity(self, path: str) -> FileIdentity:
         """Size and digests of a file."""
@@ -180,6 +187,10 @@ class MixedRanges:
 
     def _place(self, path: str) -> tuple[Ranges, str]:
         name = self._paths.get(path, path)
+        for suffix in self._suffixes:
+            if path not in self._paths and path.endswith(suffix):
+                beside = path.removesuffix(suffix)
+                name = f"{self._paths.get(beside, beside)}{suffix}"
         return (self._addresses if name.startswith(("http://", "https://")) else self._inner), name
 
 

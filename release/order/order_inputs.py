@@ -132,7 +132,7 @@ def _of_files(
     files, row = corpus.files, corpus.row
     if files is None:
         return None, None, "bytes" if row is not None and row.format in RAW_FORMATS else "rows"
-    if by_chunk or declared_sizes(files) is not None:
+    if by_chunk or _says_sizes(files):
         return (files.listed, None, "nothing") if files.pattern is None else (None, (), "nothing")
     measure: Literal["bytes", "rows"] = "bytes" if row is not None and row.format in RAW_FORMATS else "rows"
     if files.pattern is None:
@@ -142,12 +142,16 @@ def _of_files(
     return None, tuple(files.file(number) for number in files.numbers()), measure
 
 
+def _says_sizes(files: FileSet) -> bool:
+    named = files.pattern is not None and files.count is not None and files.count <= MAX_FILES
+    return named and (files.bytes is not None or files.rows is not None)
+
+
 def declared_sizes(files: FileSet) -> tuple[SizedFile, ...] | None:
     """The files of a set with their sizes, as declared; None when names or sizes are not."""
-    if files.pattern is None or files.count is None or files.count > MAX_FILES:
+    if not _says_sizes(files):
         return None
-    if files.bytes is None and files.rows is None:
-        return None
+    assert files.count is not None  # noqa: S101
     names = [files.file(number) for number in files.numbers()]
     if files.bytes is not None:
         sizes = [files.bytes] * (files.count - 1) + [files.last_bytes or files.bytes]

@@ -1,4 +1,4 @@
-"""What the trainers that others wrote answer on small data: a function for each, run in its environment by `make.py`."""
+"""What the trainers that others wrote answer on small data: a function for each, run in its environment."""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ def size_of(spans: Iterable[Span]) -> int:
 
 def reads_for(wanted: Sequence[Span], gap: int = GAP_BYTES) -> list[Span]:
     """The reads that give all the wanted spans, by file and place."""
+    wanted = [span for span in wanted if span.begin < span.end]
     joined = merged(wanted, _widest_gap(wanted, gap))
     if len(joined) <= 1 and size_of(joined) <= ONE_READ_BYTES:
         return joined
@@ -84,6 +85,8 @@ def fetched(
                     return
                 groups.append(group)
             group = groups[-1]
+            if group.is_submitted:  # only empty spans
+                continue
             size = group.next_bytes
             if in_hand + size > held and in_hand and group is not groups[0]:
                 return

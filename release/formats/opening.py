@@ -14,12 +14,11 @@ from open360.release.formats.ranges import DataFileError, Ranges
 from open360.release.formats.rows import RowReader, StreamReader
 from open360.release.formats.shards import IdArea, LitpkdsAreas, NumpyAreas, ShardReader, raw_area
 from open360.release.formats.token_ids import STORED_DTYPES
+from open360.release.order.resolver import Layout
 from open360.release.order.sample_maps import SampleMaps
 from open360.release.order.spans import StoredFile
 from open360.schema.corpus import Corpus, FileSet, RowFormat
 from open360.schema.errors import Open360Error
-
-STREAMS = ("bin",)
 
 
 class NoReaderError(Open360Error):
@@ -37,6 +36,7 @@ def open_rows(
     *,
     sizes: Mapping[str, int] | None = None,
     index_of: Indexes | None = None,
+    layout: Layout | None = None,
     maps: SampleMaps | None = None,
 ) -> RowReader:
     """A reader of the rows of a corpus.
@@ -45,7 +45,8 @@ def open_rows(
         files: names of its files in their order, as `ranges` takes them.
         sizes: bytes of the files as far as they are known; streams need all of them, and ask for the rest.
         index_of: line indexes of files of JSON lines; none are looked for by default (see `find_indexes`).
-        maps: index maps that cut samples out of the stream of documents.
+        layout: what row spans count, as the resolver says; by default rows of a stream for `bin`, else of files.
+        maps: index maps that cut `samples` out of the stream of documents.
     Raises:
         NoReaderError: the spec does not declare rows, or in a format that is not read.
         DataFileError: a file has another size than the spec declares.
@@ -55,15 +56,12 @@ def open_rows(
         raise NoReaderError(corpus.name, "its spec does not say how rows are stored (expected a field 'row')")
     known = dict(sizes or {})
     expected = _declared_sizes(corpus.files, files)
-    if row.format in STREAMS:
+    if layout is None:
+        layout = "stream" if row.format == "bin" else "files"
+    if layout != "files":
         stored = [StoredFile(name, _checked(name, _size(name, known, ranges), expected)) for name in files]
-        stream = StreamReader(
-            ranges,
-            stored,
-            row_len=row.row_len,
-            dtype=_dtype(corpus, row),
-            overlap=0 if maps is not None else row.overlap,
-        )
+        overlap = row.overlap if layout == "stream" else 0
+        stream = StreamReader(ranges, stored, row_len=row.row_len, dtype=_dtype(corpus, row), overlap=overlap)
         return stream if maps is None else SampleReader(stream, maps)
     if row.format == "jsonl":
         declared = corpus.files.rows if corpus.files is not None else None
@@ -82,7 +80,7 @@ def open_rows(
 def _areas(corpus: Corpus, row: RowFormat, ranges: Ranges) -> Callable[[str, int], IdArea]:
     if row.format == "npy":
         return NumpyAreas(ranges, dtype=_dtype(corpus, row), row_len=row.row_len)
-    if row.format == "ds":
+    if row.format in ("bin", "ds"):
         return raw_area(_dtype(corpus, row))
     if row.format == "litpkds":
         return LitpkdsAreas(ranges)

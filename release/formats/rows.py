@@ -72,7 +72,17 @@ class RowReader(ABC):
 
 
 class FixedReader(RowReader):
-    """Rows of a fixed size in bytes: where they lie is arithmetic. Subclasses say how."""
+    """Rows of a fixed size in bytes: where they lie is arithmetic. Subclasses say how.
+
+    Args:
+        overlap: ids that a row shares with the row before.
+    """
+
+    def __init__(self, ranges: Ranges, row_len: int, overlap: int = 0) -> None:
+        super().__init__(ranges, row_len)
+        if not 0 <= overlap < row_len:
+            raise ValueError(f"expected an overlap below {row_len}, found {overlap}")
+        self.overlap, self.stride = overlap, row_len - overlap
 
     @abstractmethod
     def dtype_of(self, file: str) -> np.dtype[np.integer]:
@@ -99,7 +109,11 @@ class FixedReader(RowReader):
 
         for data in gathered(self.ranges, parts(), self.check):
             file = asked.popleft()
-            yield RowBlock(to_ids(file or "the data", data, self.dtype_of(file)).reshape(-1, self.row_len))
+            ids = to_ids(file or "the data", data, self.dtype_of(file))
+            if self.overlap:
+                yield RowBlock(np.lib.stride_tricks.sliding_window_view(ids, self.row_len)[:: self.stride].copy())
+            else:
+                yield RowBlock(ids.reshape(-1, self.row_len))
 
     def check(self, span: Span, data: memoryview) -> None:
         """Look at bytes before they are taken for ids. Raises DataFileError."""
@@ -147,8 +161,8 @@ class StreamReader(FixedReader):
         dtype: np.dtype[np.integer],
         overlap: int = 0,
     ) -> None:
-        super().__init__(ranges, row_len)
-        self.files, self._dtype, self._overlap = files, dtype, overlap
+        super().__init__(ranges, row_len, overlap)
+        self.files, self._dtype = files, dtype
         self.bytes = sum(file.bytes - file.begin for file in files)
 
     def dtype_of(self, file: str) -> np.dtype[np.integer]:
@@ -159,16 +173,15 @@ class StreamReader(FixedReader):
     def rows_of(self, file: str) -> int:
         """Rows of the whole stream."""
         del file
-        return max(self.bytes // self._dtype.itemsize - self._overlap, 0) // (self.row_len - self._overlap)
+        return max(self.bytes // self._dtype.itemsize - self.overlap, 0) // self.stride
 
     def spans_of(self, rows: RowSpan) -> list[Span]:
         """Bytes of rows of the stream."""
         check_rows(rows, self.rows_of(rows.file))
         if rows.first_row == rows.end_row:
             return []
-        stride = self.row_len - self._overlap
-        first = rows.first_row * stride
-        end = (rows.end_row - 1) * stride + self.row_len
+        first = rows.first_row * self.stride
+        end = (rows.end_row - 1) * self.stride + self.row_len
         return self.bytes_of(first * self._dtype.itemsize, end * self._dtype.itemsize)
 
     def bytes_of(self, begin: int, end: int) -> list[Span]:

@@ -62,8 +62,8 @@ class ShardReader(FixedReader):
         sizes: dict[str, int] | None = None,
         overlap: int = 0,
     ) -> None:
-        super().__init__(ranges, row_len)
-        self._find, self._sizes, self._overlap = area, sizes or {}, overlap
+        super().__init__(ranges, row_len, overlap)
+        self._find, self._sizes = area, sizes or {}
         self._areas: dict[str, IdArea] = {}
 
     def area_of(self, file: str) -> IdArea:
@@ -79,15 +79,15 @@ class ShardReader(FixedReader):
 
     def rows_of(self, file: str) -> int:
         """Whole rows of a file."""
-        return max(self.area_of(file).ids - self._overlap, 0) // (self.row_len - self._overlap)
+        return max(self.area_of(file).ids - self.overlap, 0) // self.stride
 
     def spans_of(self, rows: RowSpan) -> list[Span]:
         """The one range of the rows."""
         check_rows(rows, self.rows_of(rows.file))
         if rows.first_row == rows.end_row:
             return []
-        area, stride = self.area_of(rows.file), self.row_len - self._overlap
-        first, end = rows.first_row * stride, (rows.end_row - 1) * stride + self.row_len
+        area = self.area_of(rows.file)
+        first, end = rows.first_row * self.stride, (rows.end_row - 1) * self.stride + self.row_len
         size = area.dtype.itemsize
         return [Span(rows.file, area.begin + first * size, area.begin + end * size)]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from open360.release.findings import EvidenceLevel, Finding, Part
+from open360.release.hub_objects import Repo
 from open360.release.rules.rule import SPEC_READ, Rule
+from open360.release.rules.storage import all_weight_files
 from open360.release.view import ReleaseView, SeenCheckpoint
-from open360.schema.run import Parent, Run
+from open360.schema.run import Merge, Parent, Run
 
 
 class ParentUnpublished(Rule):
@@ -56,11 +58,11 @@ class ParentUnpublished(Rule):
 
 
 class MergePartMissing(Rule):
-    """A merge was made of checkpoints that are not published.
+    """A merge, or a checkpoint that it was made of, is not published.
 
     ## What it does
-    Looks for every part of every merge among the checkpoints that its run's series declares, and, where the series
-    excuses a gap, among those that are there.
+    Looks for the merged weights at their revision on the Hub, and for every part of every merge among the checkpoints
+    that its run's series declares, and, where the series excuses a gap, among those that are there.
 
     ## Why is this bad?
     Averaging the parts again is the only check of a merge, and it needs all of them.
@@ -87,14 +89,29 @@ class MergePartMissing(Rule):
         return len(release.spec.merges)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
-        """One finding for each part."""
+        """One finding for each part, and for merged weights that are not there."""
         for index, merge in enumerate(release.spec.merges):
+            if _is_absent(release, merge):
+                place = release.place(f"/merges/{index}/revision")
+                message = f"the weights of '{merge.name}' are said to be at '{merge.revision}', where there are none"
+                yield self.finding(place, merge.name, message, "publish them, or correct 'revision'")
             for number, part in enumerate(merge.of):
                 problem = unpublished(release, part)
                 if problem is not None:
                     place = release.place(f"/merges/{index}/of/{number}")
                     message = f"'{merge.name}' was made of {problem}"
                     yield self.finding(place, merge.name, message, "publish that checkpoint, or correct 'of'")
+
+
+def _is_absent(release: ReleaseView, merge: Merge) -> bool:
+    """Whether the Hub shows no weights where the merged ones should be, though it has the repository."""
+    if release.foreign is None or merge.hub.model is None or merge.revision is None:
+        return False
+    repo = Repo(id=merge.hub.model, type="model")
+    if release.survey.refs(repo) is None:
+        return False  # that a repository is missing is a finding of its own
+    listed = release.survey.revision(repo, merge.revision)
+    return listed is None or not all_weight_files(listed.files)
 
 
 def unpublished(release: ReleaseView, parent: Parent) -> str | None:

@@ -29,8 +29,9 @@ MAX_SPEC_BYTES = 4 << 20
 MAX_NODES = 400_000
 MAX_DEPTH = 60
 MAX_JSON_OBJECTS = 500_000  # of a JSON document; one of 64 MiB with real paths and digests has fewer
-MAX_JSON_COMMAS = 8_000_000
+MAX_JSON_COMMAS = 2_000_000
 MAX_POSITION_BYTES = 2 << 20  # line numbers of larger JSON documents are not worth their time
+MAX_POSITION_COMMAS = 100_000
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Positions = dict[str, tuple[int, int]]
@@ -129,9 +130,12 @@ def parse_yaml(data: bytes, file: str, max_bytes: int = MAX_SPEC_BYTES) -> tuple
 
 
 def _check_depth(text: str, file: str) -> None:
-    """Refuse deep nesting before a tree is composed: libyaml's composer would overflow the C stack."""
-    depth = 0
+    """Refuse what is too much before a tree is composed: libyaml's composer would overflow the C stack by depth."""
+    depth = nodes = 0
     for event in yaml.parse(text, Loader=_LOADER):
+        nodes += isinstance(event, yaml.NodeEvent)
+        if nodes > MAX_NODES:
+            raise SpecError((_at(file, None, "too_large", "the document is nested or repeated beyond all use"),))
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
@@ -199,23 +203,24 @@ def load_spec_with_positions(data: bytes, file: str = "release.yaml") -> tuple[R
 
 def load_manifest(data: bytes, file: str = "manifest.json") -> Manifest:
     """Read a manifest. Raises SpecError with every problem, UnsupportedVersionError for another version."""
-    plain = migrate(parse_json(data, file), file)
-    return load_json_model(Manifest, data, file, plain)
+    parsed = parse_json(data, file)
+    plain = migrate(parsed, file)
+    return load_json_model(Manifest, data if plain is parsed else json.dumps(plain).encode(), file, plain)
 
 
 def load_json_model(model: type[ModelT], data: bytes, file: str, plain: Any = None) -> ModelT:
-    """Read any model from JSON bytes. Raises SpecError."""
+    """Read any model from JSON bytes; `plain` is their content, where it is known already. Raises SpecError."""
     plain = parse_json(data, file) if plain is None else plain
     try:
-        return _validate(model, plain, file, {})
+        return _validate(model, plain, file, {}, data)
     except SpecError:
-        if len(data) > MAX_POSITION_BYTES:
+        if len(data) > MAX_POSITION_BYTES or data.count(b",") > MAX_POSITION_COMMAS:
             raise
         try:  # JSON that is no YAML as well keeps its problems, without their lines
             _, positions = parse_yaml(data, file, MAX_POSITION_BYTES)
         except SpecError:
             positions = {}
-        return _validate(model, plain, file, positions)
+        return _validate(model, plain, file, positions, data)
 
 
 def migrate(plain: Any, file: str) -> Any:
@@ -226,16 +231,19 @@ def migrate(plain: Any, file: str) -> Any:
     return plain
 
 
-def _validate(model: type[ModelT], plain: Any, file: str, positions: Positions) -> ModelT:
+def _validate(model: type[ModelT], plain: Any, file: str, positions: Positions, data: bytes | None = None) -> ModelT:
+    """The model of plain data; `data` is the same as JSON, where it is there."""
     try:
-        return model.model_validate_json(json.dumps(plain))
+        return model.model_validate_json(data if data is not None else json.dumps(plain))
     except ValidationError as error:
-        problems = [_problem_of(details, plain, file, positions) for details in error.errors(include_url=False)]
+        # Without inputs: an error about a missing key would hold a copy of the whole document.
+        found = error.errors(include_url=False, include_input=False)
+        problems = [_problem_of(details, plain, file, positions) for details in found]
         raise SpecError(tuple(dict.fromkeys(problems))) from error
 
 
 def _problem_of(details: ErrorDetails, plain: Any, file: str, positions: Positions) -> SpecProblem:
-    pointer = _pointer(details["loc"], plain)
+    pointer, value = _pointer(details["loc"], plain)
     extra = details.get("ctx", {}).get("pointer")
     if extra:
         pointer += str(extra)
@@ -246,26 +254,31 @@ def _problem_of(details: ErrorDetails, plain: Any, file: str, positions: Positio
     elif details["type"] == "missing":
         message = f"the key '{details['loc'][-1]}' is missing"
     elif details["type"] == "string_pattern_mismatch":
-        message = f"'{str(details['input'])[:120]}' does not have the expected form ({details['ctx']['pattern']})"
-    elif not extra and isinstance(details.get("input"), str | int | float | bool):
-        message = f"{message}, found {json.dumps(details['input'])[:120]}"
+        message = f"'{str(value)[:120]}' does not have the expected form ({details['ctx']['pattern']})"
+    elif not extra and isinstance(value, str | int | float | bool):
+        message = f"{message}, found {json.dumps(value)[:120]}"
     place = _nearest(pointer, positions, at_key=details["type"] == "extra_forbidden")
     line, column = place if place is not None else (None, None)
     return SpecProblem(file=file, line=line, column=column, pointer=pointer, code=details["type"], message=message)
 
 
-def _pointer(loc: tuple[int | str, ...], plain: Any) -> str:
-    """JSON pointer of an error: parts of `loc` that name union members, not keys, are left out."""
+def _pointer(loc: tuple[int | str, ...], plain: Any) -> tuple[str, Any]:
+    """JSON pointer of an error, and the value there: parts of `loc` that name union members, not keys, are left out."""
     pointer = ""
     here: Any = plain
     for index, part in enumerate(loc):
         keys: Any = here if isinstance(here, dict) else range(len(here)) if isinstance(here, list) else ()
         if part in keys:
             here = here[part]
+        elif part == "[key]" and index > 0:  # the error is about a key, not about its value
+            here = loc[index - 1]
+            continue
         elif index != len(loc) - 1 or not isinstance(here, dict):
             continue
+        else:
+            here = None
         pointer += f"/{_escape(str(part))}"
-    return pointer
+    return pointer, here
 
 
 def _nearest(pointer: str, positions: Positions, *, at_key: bool) -> tuple[int, int] | None:

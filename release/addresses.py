@@ -246,7 +246,8 @@ class Addresses:
         for attempt in range(TRIES):
             if self._failures[host] >= MAX_FAILURES_OF_A_HOST:
                 raise _FailedError(problem or f"{host} does not answer")
-            self._pace.wait(host)
+            if self.public_only or is_public(urlsplit(url).hostname or ""):
+                self._pace.wait(host)  # a server on this machine needs no sparing
             wait = 0.5 * 2.0**attempt
             try:
                 answer = self._session.request(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from open360.pipelines.stage import run_stage
 from open360.release.findings import EvidenceLevel, Severity
-from open360.release.reporters import json_report, text_report
+from open360.release.reports.reporters import json_report, text_report
 from open360.release.targets import FolderTarget
 from open360.release.validation import validate
 from open360.schema.atomic import write_bytes

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from open360.release.hub_objects import RemoteFile
 from open360.release.release_contents import ReleaseContents, ReleasePart
-from open360.release.report_words import plural, printable
+from open360.release.reports.report_words import plural, printable
 from open360.release.rules.storage import all_weight_files
 
 Change = Literal["missing", "extra", "altered", "renamed"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from open360.release.card_facts import MAX_CARD_BYTES, architecture_of, front_matter, spdx_of, words
+from open360.release.evidence.card_facts import MAX_CARD_BYTES, architecture_of, front_matter, spdx_of, words
 from open360.release.foreign_target import MAIN, ForeignSpec
 from open360.release.hub_errors import HubError
 from open360.release.hub_objects import Repo

@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from open360.release.openness import Openness
 from open360.release.quoted import Quoted
+from open360.release.reports.openness import Openness
 from open360.schema.model import ManifestModel
 
 REPORT_VERSION: Literal[1] = 1

@@ -21,6 +21,7 @@ from open360.schema.atomic import replacing_file
 
 MAX_CACHE_BYTES = 32 << 30
 SMALL_ROWS = 1 << 24  # 64 MiB, shuffled in half a second: not worth a file
+BLOCK_ROWS = 1 << 22
 LEFT_OVER_AFTER = 24 * 3600  # seconds after which an unfinished order is one of a process that was killed
 
 
@@ -62,7 +63,9 @@ class CachedShuffles:
                 os.posix_fallocate(file.fileno(), 0, 4 * rows)  # a full disk is an error here, not a signal later
             mapped = np.memmap(partial, dtype="<u4", mode="w+", shape=(rows,))
             order = np.asarray(mapped).view(np.ndarray)
-            order[:] = np.arange(rows, dtype=np.uint32)
+            for begin in range(0, rows, BLOCK_ROWS):
+                end = min(begin + BLOCK_ROWS, rows)
+                order[begin:end] = np.arange(begin, end, dtype=np.uint32)
             shuffle_in_place(order, seed)
             mapped.flush()
 

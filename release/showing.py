@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from open360.release.building import rate_of
-from open360.release.reporters import printable
+from open360.release.reports.reporters import printable
 from open360.schema.corpus import Corpus
 from open360.schema.manifest import CheckpointRecord, CorpusRecord, Manifest, Publication, RunRecord
 from open360.schema.run import Parent, Run

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from graphlib import TopologicalSorter
 from itertools import islice
 
-from open360.release.dial import dial_of
 from open360.release.findings import (
     Checked,
     EvidenceLevel,
@@ -24,7 +23,8 @@ from open360.release.findings import (
     WaivedFinding,
 )
 from open360.release.foreign_target import ForeignTarget
-from open360.release.openness_evidence import openness_of
+from open360.release.reports.dial import dial_of
+from open360.release.reports.openness_evidence import openness_of
 from open360.release.rules import RULES, CannotCheckError, Rule
 from open360.release.rules.rule import MANIFEST_THERE, SPEC_READ, DoesNotApplyError
 from open360.release.targets import FolderTarget, Target

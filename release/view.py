@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from open360.release.addresses import Addresses, is_public
 from open360.release.building import weight_files
 from open360.release.declarations import Declarations
+from open360.release.evidence.addresses import Addresses, is_public
 from open360.release.findings import EvidenceLevel, Location, Part, Sample
 from open360.release.foreign_target import ForeignTarget
 from open360.release.hash_cache import CACHE_PATH, HashCache

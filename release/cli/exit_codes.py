@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from open360.release.addresses import AddressError
+from open360.release.evidence.addresses import AddressError
 from open360.release.hub import HubError
 from open360.release.publishing import PublishRefusedError
 from open360.release.targets import FileBoundsError, UnsafePathError

@@ -92,6 +92,6 @@ def run() -> None:
 
 def _shown(error: BaseException) -> str:
     """The message of an error, with escapes for whatever a terminal would obey."""
-    from open360.release.report_words import printable
+    from open360.release.reports.report_words import printable
 
     return "\n".join(printable(line) for line in str(error).split("\n"))

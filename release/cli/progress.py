@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from open360.release.report_words import printable
+from open360.release.reports.report_words import printable
 
 Report = Callable[[int, int, str], None]
 

@@ -33,7 +33,7 @@ def command(
     from open360.release.hub import Hub
     from open360.release.plan_text import plan_table
     from open360.release.publishing import publish
-    from open360.release.reporters import text_report
+    from open360.release.reports.reporters import text_report
     from open360.release.targets import FolderTarget
     from open360.release.validation import validate
     from open360.schema.names import NAME_PATTERN

@@ -23,7 +23,7 @@ def command(code: str | None, as_json: bool) -> None:
     open360 rules CKP003
     open360 rules repeated-weights --json
     """
-    from open360.release.rule_texts import rule_facts
+    from open360.release.reports.rule_texts import rule_facts
     from open360.release.rules import RULES
     from open360.schema.serialization import canonical_json
 
@@ -42,7 +42,7 @@ def command(code: str | None, as_json: bool) -> None:
 def _table(rules: list[Rule]) -> str:
     """The rules by sector, a line each."""
     from open360.release.findings import Sector
-    from open360.release.rule_texts import rule_text
+    from open360.release.reports.rule_texts import rule_text
 
     width = max(len(rule.name) for rule in rules)
     lines = []
@@ -58,7 +58,7 @@ def _table(rules: list[Rule]) -> str:
 
 
 def _explanation(rule: Rule) -> str:
-    from open360.release.rule_texts import rule_text
+    from open360.release.reports.rule_texts import rule_text
 
     text = rule_text(rule)
     facts = [

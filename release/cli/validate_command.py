@@ -106,12 +106,12 @@ def command(
     """
     from open360.release.cli.output import write_output
     from open360.release.cli.progress import bar
-    from open360.release.dial import dial_of
-    from open360.release.dial_svg import badge_svg
     from open360.release.findings import EvidenceLevel, Sample, Severity
     from open360.release.foreign_target import ForeignTarget
-    from open360.release.mof_file import mof_file
     from open360.release.opening import open_any_target
+    from open360.release.reports.dial import dial_of
+    from open360.release.reports.dial_svg import badge_svg
+    from open360.release.reports.mof_file import mof_file
     from open360.release.targets import FolderTarget
     from open360.release.validation import validate
     from open360.schema.serialization import load_spec
@@ -148,7 +148,7 @@ def command(
 def _write_report(report: Report, style: str, output: Path | None, *, every: bool) -> None:
     """Colours go to a terminal only, and not where NO_COLOR is set (no-color.org)."""
     from open360.release.cli.output import write_output
-    from open360.release.reporters import REPORTERS, text_report
+    from open360.release.reports.reporters import REPORTERS, text_report
 
     if style == "text":
         color = output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")

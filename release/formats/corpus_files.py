@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from open360.release.addresses import AddressError, is_public
+from open360.release.evidence.addresses import AddressError, is_public
+from open360.release.evidence.foreign_data import DataFile, files_of
 from open360.release.findings import EvidenceLevel
-from open360.release.foreign_data import DataFile, files_of
 from open360.release.foreign_target import ForeignTarget
 from open360.release.formats.json_lines import Indexes
 from open360.release.formats.line_index import SUFFIX, LineIndex, read_line_index

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from open360.release.address_answers import told
-from open360.release.addresses import AddressError, Addresses, Gone, Pace, Progress, There
+from open360.release.evidence.address_answers import told
+from open360.release.evidence.addresses import AddressError, Addresses, Gone, Pace, Progress, There
 from open360.release.foreign_target import ForeignTarget
 from open360.release.targets import MissingFileError, UnsafePathError, check_path
 from open360.schema.errors import IntegrityError

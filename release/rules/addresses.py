@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from urllib.parse import urljoin
 from weakref import WeakKeyDictionary
 
-from open360.release.addresses import AddressState, Gone, There, Unreachable
-from open360.release.declared_addresses import AddressGroup, address_groups
+from open360.release.evidence.addresses import AddressState, Gone, There, Unreachable
+from open360.release.evidence.declared_addresses import AddressGroup, address_groups
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.view import CannotCheckError, ReleaseView

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from open360.release.card_licenses import MAX_CARD_BYTES, front_matter, licenses_of, statements
+from open360.release.evidence.card_licenses import MAX_CARD_BYTES, front_matter, licenses_of, statements
 from open360.release.findings import EvidenceLevel, Finding, Location, Part
 from open360.release.hub_objects import Repo
 from open360.release.rules.licenses import LICENSE_UNKNOWN, license_ids

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from open360.release.evidence.lock_files import MAX_LOCK_BYTES, open_lines
 from open360.release.findings import EvidenceLevel, Finding, Location, Part, Severity
-from open360.release.lock_files import MAX_LOCK_BYTES, open_lines
 from open360.release.rules.rule import BOTH, SPEC_READ, CannotCheckError, Rule
 from open360.release.survey import revision_root
 from open360.release.view import ReleaseView

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from open360.release.addresses import AddressError
-from open360.release.configuration_files import (
+from open360.release.evidence.addresses import AddressError
+from open360.release.evidence.configuration_files import (
     MAX_CONFIGURATION_BYTES,
     ConfigurationError,
     number_of,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from open360.release.corpus.id_tally import IdTally
-from open360.release.data_scan import special_ids as declared_special_ids
+from open360.release.evidence.data_scan import special_ids as declared_special_ids
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.rows import ChunkFileError, ChunkProblem, StepTable, verify_chunk
 from open360.release.rules.rule import Rule

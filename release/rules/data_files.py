@@ -6,9 +6,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 
-from open360.release.addresses import AddressError
-from open360.release.findings import EvidenceLevel, Finding, Part
-from open360.release.foreign_data import (
+from open360.release.evidence.addresses import AddressError
+from open360.release.evidence.foreign_data import (
     MAX_LIST_BYTES,
     CorpusFiles,
     declared_files,
@@ -17,6 +16,7 @@ from open360.release.foreign_data import (
     row_bytes,
     with_sizes,
 )
+from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.order.spans import Shards, rows_of_stream
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.view import ReleaseView

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from open360.release.evaluation_records import EvaluationRecord
-from open360.release.findings import EvidenceLevel, Finding, Location, Part
-from open360.release.measurements import (
+from open360.release.evidence.evaluation_records import EvaluationRecord
+from open360.release.evidence.measurements import (
     OWN_HARNESS,
     Measurement,
     evaluated,
@@ -15,6 +14,7 @@ from open360.release.measurements import (
     is_address,
     measurements,
 )
+from open360.release.findings import EvidenceLevel, Finding, Location, Part
 from open360.release.rules.rule import SPEC_READ, CannotCheckError, Rule
 from open360.release.view import ReleaseView, SeenCheckpoint
 

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from open360.release.batch_bytes import ids_of_batch
+from open360.release.evidence.batch_bytes import ids_of_batch
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.order.spans import OrderError
 from open360.release.rules.data import stated_digests

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from open360.release.corpus.id_tally import IdTally
-from open360.release.data_scan import CorpusScan, scans
-from open360.release.data_scan import special_ids as declared_special_ids
+from open360.release.evidence.data_scan import CorpusScan, scans
+from open360.release.evidence.data_scan import special_ids as declared_special_ids
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.rules.data import looks, special_ids, vocabulary_of
 from open360.release.rules.rule import SPEC_READ, Rule

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from open360.release.addresses import AddressError
-from open360.release.checkpoint_lists import MAX_LIST_BYTES, ListError, ListRow, parse_list
+from open360.release.evidence.addresses import AddressError
+from open360.release.evidence.checkpoint_lists import MAX_LIST_BYTES, ListError, ListRow, parse_list
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.foreign_target import MAIN
 from open360.release.rules.rule import SPEC_READ, Rule

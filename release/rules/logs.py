@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from open360.release.evidence.measurements import evaluation_name, service_of
 from open360.release.findings import Finding, Part, Severity
-from open360.release.measurements import evaluation_name, service_of
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.view import ReleaseView
 from open360.schema.run import Run

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from fnmatch import fnmatch
 
+from open360.release.evidence.measurements import Measurement, measurements
 from open360.release.findings import EvidenceLevel, Finding, Part
-from open360.release.measurements import Measurement, measurements
 from open360.release.rules.evaluations import listed
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.view import ReleaseView, SeenCheckpoint

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from open360.release.addresses import Unreachable
+from open360.release.evidence.addresses import Unreachable
+from open360.release.evidence.order_files import IndexContent, OrderFile, content_of, declared_rows, order_files
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.order.spans import OrderError
-from open360.release.order_files import IndexContent, OrderFile, content_of, declared_rows, order_files
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.view import CannotCheckError, ReleaseView
 

@@ -7,11 +7,11 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterator
 
-from open360.release.evaluation_records import EvaluationRecord
+from open360.release.evidence.evaluation_records import EvaluationRecord
+from open360.release.evidence.measurements import evaluation_name, measurements
+from open360.release.evidence.score_jumps import Point, jumps
 from open360.release.findings import EvidenceLevel, Finding, Part, Severity
-from open360.release.measurements import evaluation_name, measurements
 from open360.release.rules.rule import SPEC_READ, Rule
-from open360.release.score_jumps import Point, jumps
 from open360.release.view import ReleaseView, SeenCheckpoint
 
 RANGES = {
@@ -96,8 +96,8 @@ class ScoreJumps(Rule):
     ## What it does
     Orders the scores of each metric by step and looks for one that lies far outside the interval between the score
     before and the score after it: farther than its standard error explains, than the curve strays elsewhere, and than
-    a share of its whole span. The formula is in `open360.release.score_jumps`; short curves, first and last points and
-    monotone stretches are not judged.
+    a share of its whole span. The formula is in `open360.release.evidence.score_jumps`; short curves, first and last
+    points and monotone stretches are not judged.
 
     ## Why is this bad?
     A training does not leap and come back. Most often the checkpoint holds the weights of another step, or the record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from open360.release.building import parts_held
-from open360.release.declared_names import read_names
+from open360.release.evidence.declared_names import read_names
 from open360.release.findings import EvidenceLevel, Finding, Location, Part
 from open360.release.hub_objects import Repo
 from open360.release.rules.rule import SPEC_READ, CannotCheckError, Rule

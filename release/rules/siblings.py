@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from statistics import median
 
-from open360.release.addresses import AddressError
 from open360.release.corpus.parquet_layout import ChunkFileError
-from open360.release.data_scan import CorpusScan, FileScan, parquet_footer, scans
+from open360.release.evidence.addresses import AddressError
+from open360.release.evidence.data_scan import CorpusScan, FileScan, parquet_footer, scans
+from open360.release.evidence.foreign_data import RAW_FORMATS, CorpusFiles, DataFile, declared_files, files_of
 from open360.release.findings import EvidenceLevel, Finding, Part
-from open360.release.foreign_data import RAW_FORMATS, CorpusFiles, DataFile, declared_files, files_of
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.targets import TargetError
 from open360.release.view import ReleaseView

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open360.release.addresses import AddressError, Addresses, Gone, Pace, There, Unreachable
+from open360.release.evidence.addresses import AddressError, Addresses, Gone, Pace, There, Unreachable
 from tests.support.lying_server import Answer, lying_server
 
 BODY = bytes(range(200))

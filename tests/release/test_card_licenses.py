@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open360.release.card_licenses import MAX_CARD_BYTES, front_matter, licenses_of, statements
+from open360.release.evidence.card_licenses import MAX_CARD_BYTES, front_matter, licenses_of, statements
 
 OWN = {
     "# License\n\nWe release our work under the Apache 2.0 license.": "apache-2.0",

@@ -21,7 +21,9 @@ from open360.schema.serialization import canonical_json
 from open360.schema.spec import ReleaseSpec
 from tests.support.hub_folder import Content, HubFolder, Unstored
 
-ON_CHECKPOINTS = [rule for rule in RULES if rule.code.startswith(("CKP", "HUB")) and rule.code not in ("HUB003", "CKP019")]
+ON_CHECKPOINTS = [
+    rule for rule in RULES if rule.code.startswith(("CKP", "HUB")) and rule.code not in ("HUB003", "CKP019")
+]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open360.release.checkpoint_lists import ListError, ListRow, parse_list
+from open360.release.evidence.checkpoint_lists import ListError, ListRow, parse_list
 from open360.schema.series import CheckpointList
 
 PLAIN = CheckpointList(url="https://example.org/list.csv", link="Checkpoint Directory")

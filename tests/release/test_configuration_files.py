@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open360.release.configuration_files import ConfigurationError, number_of, read_configuration, value_at
+from open360.release.evidence.configuration_files import ConfigurationError, number_of, read_configuration, value_at
 
 NEOX = b"""{
   # NeoX writes JSON with comments into YAML files

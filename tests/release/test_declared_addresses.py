@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from open360.release.declared_addresses import address_groups
+from open360.release.evidence.declared_addresses import address_groups
 from open360.release.findings import EvidenceLevel, Sample
 from open360.release.local_hub import running_hub
 from open360.release.opening import open_any_target

@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open360.release.dial import arc_text, degrees_text, dial_of
-from open360.release.dial_svg import badge_svg, dial_svg
 from open360.release.findings import (
     Arc,
     Checked,
@@ -23,6 +21,8 @@ from open360.release.findings import (
     Sector,
     SkippedRule,
 )
+from open360.release.reports.dial import arc_text, degrees_text, dial_of
+from open360.release.reports.dial_svg import badge_svg, dial_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from open360.release.card_facts import architecture_of, front_matter, spdx_of
 from open360.release.drafts import draft_spec
+from open360.release.evidence.card_facts import architecture_of, front_matter, spdx_of
 from open360.release.foreign_target import ForeignSpec
 from open360.release.hub_objects import Repo
 from open360.release.revision_names import NamedSeries, compressed, group_names

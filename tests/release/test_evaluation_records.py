@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open360.release.evaluation_records import MAX_PROBLEMS, RecordFile, read_records, stream_of
+from open360.release.evidence.evaluation_records import MAX_PROBLEMS, RecordFile, read_records, stream_of
 
 
 def _read(plain: Any) -> RecordFile:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from open360.release.findings import EvidenceLevel, Finding, Location, Report, Severity
 from open360.release.quoted import MAX_QUOTED_CHARS, quotable
-from open360.release.reporters import json_report, parse_report
+from open360.release.reports.reporters import json_report, parse_report
 from tests.support.report_strategies import findings, reports
 
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open360.release import data_scan
-from open360.release.data_scan import scans
+from open360.release.evidence import data_scan
+from open360.release.evidence.data_scan import scans
+from open360.release.evidence.foreign_data import files_of
 from open360.release.findings import EvidenceLevel, Finding, Sample
-from open360.release.foreign_data import files_of
 from open360.release.local_hub import running_hub
 from open360.release.opening import open_any_target
 from open360.release.rules import RULES

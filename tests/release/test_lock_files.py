@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open360.release.lock_files import open_lines
+from open360.release.evidence.lock_files import open_lines
 
 PINNED = [
     b"numpy==2.0",

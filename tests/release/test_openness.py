@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from open360.release.findings import EvidenceLevel, Finding, Location, Report, Severity
 from open360.release.local_hub import running_hub
-from open360.release.mof_file import mof_file
-from open360.release.open_licenses import is_open
 from open360.release.opening import open_any_target
-from open360.release.openness import (
+from open360.release.reports.mof_file import mof_file
+from open360.release.reports.open_licenses import is_open
+from open360.release.reports.openness import (
     ARCHITECTURE,
     DATA_CARD,
     EVALUATION,
@@ -36,7 +36,7 @@ from open360.release.openness import (
     Openness,
     judge,
 )
-from open360.release.openness_evidence import openness_of
+from open360.release.reports.openness_evidence import openness_of
 from open360.release.rules import RULES
 from open360.release.targets import FolderTarget
 from open360.release.validation import validate

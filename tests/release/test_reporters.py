@@ -29,7 +29,7 @@ from open360.release.findings import (
     SkippedRule,
     WaivedFinding,
 )
-from open360.release.reporters import (
+from open360.release.reports.reporters import (
     REPORTERS,
     github_report,
     html_report,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open360.release.score_jumps import Point, jumps
+from open360.release.evidence.score_jumps import Point, jumps
 
 Values = npt.NDArray[np.float64]
 LENGTHS = st.integers(min_value=3, max_value=160)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from open360.release.findings import EvidenceLevel, Finding, Report, Severity
 from open360.release.hashing import hash_file
-from open360.release.reporters import json_report
+from open360.release.reports.reporters import json_report
 from open360.release.rules import RULES, CannotCheckError, Rule
 from open360.release.targets import FolderTarget, ListedFile
 from open360.release.validation import MAX_FINDINGS_OF_A_RULE, in_order, validate

@@ -39,12 +39,16 @@ def lying_server(behaviour: Behaviour) -> Iterator[str]:
                 self.send_header("Content-Length", str(len(answer.body) if answer.length is None else answer.length))
             self.end_headers()
             with contextlib.suppress(OSError):
-                for block in answer.blocks if answer.blocks is not None else (answer.body,):
-                    if self.command != "HEAD":
-                        self.wfile.write(block)
-                        self.wfile.flush()
+                for block in self._blocks(answer):
+                    self.wfile.write(block)
+                    self.wfile.flush()
             if answer.length is not None or answer.blocks is not None:
                 self.close_connection = True
+
+        def _blocks(self, answer: Answer) -> Iterable[bytes]:
+            if self.command == "HEAD":
+                return ()
+            return answer.blocks if answer.blocks is not None else (answer.body,)
 
         do_GET = do_HEAD = do_POST = _answer  # noqa: N815
 

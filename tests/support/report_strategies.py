@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from open360.release.dial import dial_of
 from open360.release.findings import (
     Checked,
     EvidenceLevel,
@@ -19,7 +18,8 @@ from open360.release.findings import (
     SkippedRule,
     WaivedFinding,
 )
-from open360.release.openness import KINDS, Evidence, judge
+from open360.release.reports.dial import dial_of
+from open360.release.reports.openness import KINDS, Evidence, judge
 
 words = st.text(max_size=12)
 locations = st.builds(

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from open360.release.cli.main import cli
 from open360.release.findings import Sector
-from open360.release.reporters import parse_report
+from open360.release.reports.reporters import parse_report
 from open360.release.rules import RULES
 from open360.schema.serialization import parse_yaml
 from tests.support.tiny_release import build_tiny_release

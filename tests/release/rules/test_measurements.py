@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from open360.release.evidence.measurements import evaluation_name, measurements, service_of
 from open360.release.findings import EvidenceLevel, Sample
 from open360.release.foreign_target import ForeignTarget
 from open360.release.local_hub import RunningHub, running_hub
-from open360.release.measurements import evaluation_name, measurements, service_of
 from open360.release.opening import open_any_target
 from open360.release.rules import RULES
 from open360.release.targets import FolderTarget

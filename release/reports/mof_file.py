@@ -6,7 +6,8 @@ not the one of its type.
 
 from __future__ import annotations
 
-from open360.release.openness import (
+from open360.release.quoted import Quoted
+from open360.release.reports.openness import (
     FRAMEWORK,
     FRAMEWORK_DATE,
     FRAMEWORK_VERSION,
@@ -16,7 +17,6 @@ from open360.release.openness import (
     ComponentStatus,
     Openness,
 )
-from open360.release.quoted import Quoted
 from open360.schema.model import ManifestModel
 from open360.schema.serialization import dump_yaml
 from open360.schema.spec import ReleaseSpec

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from open360.release.open_licenses import OSI_APPROVED, is_open
 from open360.release.quoted import Quoted
+from open360.release.reports.open_licenses import OSI_APPROVED, is_open
 from open360.schema.model import ManifestModel
 
 FRAMEWORK = "Model Openness Framework"

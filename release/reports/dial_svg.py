@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterator
 from xml.sax.saxutils import escape
 
-from open360.release.dial import DEGREES_OF_A_SECTOR, arc_text, degrees_text
 from open360.release.findings import Arc, Dial, EvidenceLevel
+from open360.release.reports.dial import DEGREES_OF_A_SECTOR, arc_text, degrees_text
 
 OUTER, INNER, GAP = 100.0, 68.0, 3.0
 LABEL_RADIUS, LINE = 113.0, 14

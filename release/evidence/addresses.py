@@ -25,7 +25,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 
-from open360.release.address_answers import (
+from open360.release.evidence.address_answers import (
     AddressError,
     AddressState,
     BrokenOffError,

@@ -1,4 +1,7 @@
-"""`python -P -m open360.release.report_schema` prints the JSON Schema of reports, as kept in `report.schema.json`."""
+"""The JSON Schema of reports, as kept in `report.schema.json`.
+
+`python -P -m open360.release.reports.report_schema` prints it.
+"""
 
 from __future__ import annotations
 

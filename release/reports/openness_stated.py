@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from functools import cached_property
 
-from open360.release.openness import TRANSFORMERS_DECODERS, Evidence
+from open360.release.reports.openness import TRANSFORMERS_DECODERS, Evidence
 from open360.release.view import ReleaseView
 from open360.schema.corpus import Corpus
 from open360.schema.run import Run

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from open360.release.addresses import AddressError
-from open360.release.foreign_data import CorpusFiles, DataFile, files_of, read_part, row_bytes, with_sizes
+from open360.release.evidence.addresses import AddressError
+from open360.release.evidence.foreign_data import CorpusFiles, DataFile, files_of, read_part, row_bytes, with_sizes
+from open360.release.evidence.order_files import array_of, order_files
+from open360.release.evidence.order_files import read_part as read_index
 from open360.release.order.json_rows import lines_between, parse_row
 from open360.release.order.shuffles import MAX_ROWS, pcg64_shuffle
 from open360.release.order.spans import OrderError, Shards, Span, spans
-from open360.release.order_files import array_of, order_files
-from open360.release.order_files import read_part as read_index
 from open360.release.remote_listing import at_once
 from open360.release.targets import TargetError
 from open360.release.view import ReleaseView

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from open360.release.dial import arc_text, degrees_text, dial_of
 from open360.release.findings import Finding, Report, Sector, Severity
-from open360.release.openness import Openness
-from open360.release.report_words import (
+from open360.release.reports.dial import arc_text, degrees_text, dial_of
+from open360.release.reports.openness import Openness
+from open360.release.reports.report_words import (
     FindingGroup,
     claims_by_sector,
     claims_text,

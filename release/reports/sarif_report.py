@@ -6,10 +6,10 @@ import importlib.metadata
 import urllib.parse
 from typing import Any
 
-from open360.release.dial import dial_of
 from open360.release.findings import Finding, Report, SkippedRule, WaivedFinding
-from open360.release.report_words import printable
-from open360.release.rule_texts import rule_text
+from open360.release.reports.dial import dial_of
+from open360.release.reports.report_words import printable
+from open360.release.reports.rule_texts import rule_text
 from open360.release.rules import RULES
 from open360.schema.serialization import canonical_json
 

@@ -10,8 +10,8 @@ from open360.release.findings import EvidenceLevel
 from open360.release.foreign_target import MAIN
 from open360.release.hub_objects import RemoteFile, Repo
 from open360.release.hub_target import HubTarget
-from open360.release.openness import Evidence
-from open360.release.openness_stated import StatedEvidence, joined, some
+from open360.release.reports.openness import Evidence
+from open360.release.reports.openness_stated import StatedEvidence, joined, some
 from open360.release.rules.storage import all_weight_files
 from open360.release.view import CannotCheckError, SeenCheckpoint
 from open360.schema.corpus import Corpus

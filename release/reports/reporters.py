@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from open360.release.findings import Report
-from open360.release.github_report import github_report
-from open360.release.html_report import html_report
-from open360.release.report_words import printable
-from open360.release.sarif_report import sarif_report
-from open360.release.text_report import text_report
+from open360.release.reports.github_report import github_report
+from open360.release.reports.html_report import html_report
+from open360.release.reports.report_words import printable
+from open360.release.reports.sarif_report import sarif_report
+from open360.release.reports.text_report import text_report
 from open360.schema.serialization import canonical_json
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def json_report(report: Report) -> str:
-    """The report as canonical JSON, with the version of its envelope; `release/report.schema.json` describes it."""
+    """The report as canonical JSON, with the version of its envelope; `report.schema.json` describes it."""
     return canonical_json(report.model_dump(mode="json")).decode()
 
 

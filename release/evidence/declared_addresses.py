@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from open360.release.addresses import AddressError
-from open360.release.checkpoint_lists import MAX_LIST_BYTES, ListError, parse_list
-from open360.release.foreign_data import address_of, declared_files, names_in_list
-from open360.release.measurements import evaluation_name, measurements
+from open360.release.evidence.addresses import AddressError
+from open360.release.evidence.checkpoint_lists import MAX_LIST_BYTES, ListError, parse_list
+from open360.release.evidence.foreign_data import address_of, declared_files, names_in_list
+from open360.release.evidence.measurements import evaluation_name, measurements
 from open360.release.view import ReleaseView
 from open360.schema.corpus import Corpus
 from open360.schema.run import Run

@@ -10,14 +10,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from open360.release import report_words as words
-from open360.release.dial import DEGREES_OF_A_SECTOR, arc_text, degrees_text, dial_of
-from open360.release.dial_svg import STYLE, dial_svg
 from open360.release.findings import Report, Severity
-from open360.release.openness import CLASS_NAMES
-from open360.release.rule_texts import RuleText, rule_text
+from open360.release.reports import report_words as words
+from open360.release.reports.dial import DEGREES_OF_A_SECTOR, arc_text, degrees_text, dial_of
+from open360.release.reports.dial_svg import STYLE, dial_svg
+from open360.release.reports.openness import CLASS_NAMES
+from open360.release.reports.rule_texts import RuleText, rule_text
+from open360.release.reports.text_report import SHOWN
 from open360.release.rules import RULES
-from open360.release.text_report import SHOWN
 
 TEMPLATE = "report.html.jinja"
 
@@ -58,7 +58,7 @@ def _template() -> jinja2.Template:
         finalize=_without_steering,
     )
     environment.filters["paragraphs"] = paragraphs
-    return environment.from_string(resources.files("open360.release").joinpath(TEMPLATE).read_text("utf-8"))
+    return environment.from_string(resources.files(__package__).joinpath(TEMPLATE).read_text("utf-8"))
 
 
 def _without_steering(value: Any) -> Any:

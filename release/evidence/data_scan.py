@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from open360.release.addresses import AddressError
 from open360.release.corpus.bounded_parquet import Footer
 from open360.release.corpus.id_tally import IdTally
 from open360.release.corpus.parquet_layout import MAGIC, TAIL_BYTES, ChunkFileError
-from open360.release.foreign_data import (
+from open360.release.evidence.addresses import AddressError
+from open360.release.evidence.foreign_data import (
     ITEM_BYTES,
     RAW_FORMATS,
     DataFile,

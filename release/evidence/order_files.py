@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from open360.release.addresses import AddressError, AddressState, Gone, There
-from open360.release.foreign_data import files_of, listed_repository, row_bytes
+from open360.release.evidence.addresses import AddressError, AddressState, Gone, There
+from open360.release.evidence.foreign_data import files_of, listed_repository, row_bytes
 from open360.release.order.npy_header import HEAD_BYTES, has_npy_header, parse_npy_header
 from open360.release.order.permutation import MAX_ENTRIES, PermutationCheck
 from open360.release.order.spans import OrderError, Shards

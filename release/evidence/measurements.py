@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from open360.release.addresses import AddressError
-from open360.release.evaluation_records import (
+from open360.release.evidence.addresses import AddressError
+from open360.release.evidence.evaluation_records import (
     MAX_RECORD_BYTES,
     EvaluationRecord,
     RecordFile,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from open360.release import openness as mof
 from open360.release.findings import Finding
-from open360.release.openness import Evidence, Openness, judge
-from open360.release.openness_listed import ListedEvidence
+from open360.release.reports import openness as mof
+from open360.release.reports.openness import Evidence, Openness, judge
+from open360.release.reports.openness_listed import ListedEvidence
 from open360.release.view import ReleaseView
 from open360.schema.spec import ReleaseSpec
 

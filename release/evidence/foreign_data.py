@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from open360.release.addresses import AddressError, There
+from open360.release.evidence.addresses import AddressError, There
 from open360.release.foreign_target import ForeignTarget
 from open360.release.hub_objects import Repo
 from open360.release.order.file_list import parse_file_list

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from open360.release.dial import degrees_text, dial_of
 from open360.release.findings import Finding, Report, Severity
-from open360.release.report_words import counts_text, groups_of, printable, title_of
+from open360.release.reports.dial import degrees_text, dial_of
+from open360.release.reports.report_words import counts_text, groups_of, printable, title_of
 
 COMMANDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
 

@@ -1,0 +1,1 @@
+"""What the rules read beside the listing: cards, records, lists, configurations, data and order files, addresses."""

@@ -83,11 +83,17 @@ class KeptShuffles:
         if found is None:
             while self._kept and sum(order.nbytes for order in self._kept.values()) + 4 * rows > MAX_KEPT_BYTES:
                 del self._kept[next(iter(self._kept))]
-            found = np.arange(rows, dtype=np.uint32)
-            shuffle_in_place(found, seed)
+            found = shuffled(rows, seed)
             found.flags.writeable = False
         self._kept[rows, seed] = found
         return found
+
+
+def shuffled(rows: int, seed: int) -> NDArray[np.uint32]:
+    """The numbers `0 … rows - 1`, shuffled."""
+    order = np.arange(rows, dtype=np.uint32)
+    shuffle_in_place(order, seed)
+    return order
 
 
 def shuffle_in_place(order: NDArray[np.uint32], seed: int) -> None:

@@ -12,8 +12,9 @@ from open360.release.order.row_orders import KeptShuffles
 from open360.release.order_cache import CachedShuffles
 
 
-def test_an_order_from_disk_is_the_one_from_memory(tmp_path: Path) -> None:
-    cached = CachedShuffles(tmp_path, small_rows=10)
+@pytest.mark.parametrize("memory", [None, 100])
+def test_an_order_from_disk_is_the_one_from_memory(tmp_path: Path, memory: int | None) -> None:
+    cached = CachedShuffles(tmp_path, small_rows=10, memory=memory)
     expected = KeptShuffles()(1000, 7)
     np.testing.assert_array_equal(cached(1000, 7), expected)
     assert cached.path(1000, 7).stat().st_size == 4000

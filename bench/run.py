@@ -16,6 +16,7 @@ PROGRAMS = {
     "train": "Training, against a bare torch loop over the same model and settings",
     "pull": "Bytes of a one-batch pull, against its stored row group",
     "memory": "Peak memory at two input sizes",
+    "validate": "Listing a release of 36, 360 and 3,600 checkpoints on a Hub",
 }
 INTRODUCTION = """# Benchmarks
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 from open360.release.local_hub.names import RepoId, parse_repo
 from open360.release.local_hub.objects import ObjectStore
@@ -60,7 +62,10 @@ class HubFolder:
 
         `main` is there always. Each branch starts from the first commit, as a checkpoint's should.
         """
-        repo = repo_id(name)
+        with mock.patch.object(os, "fsync", lambda _: None):  # what a test writes need not last a power cut
+            return self._write(repo_id(name), revisions, tags)
+
+    def _write(self, repo: RepoId, revisions: Mapping[str, Files], tags: Mapping[str, str] | None) -> dict[str, str]:
         first = self.repositories.create(repo, private=False, first_files={}).branches["main"]
         heads: dict[str, str] = {"main": first}
         for branch, files in revisions.items():

@@ -24,6 +24,7 @@ import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import build_hf_headers, disable_progress_bars, httpx  # type: ignore[attr-defined]
 
+from open360.release.filling import Filling
 from open360.release.hub_answers import (
     MAX_INFO_BYTES,
     MAX_PAGE_BYTES,
@@ -187,11 +188,17 @@ class Hub:
         What breaks off is gone on with. A Hub that ignores the range costs `end` bytes, never the whole file. `file`
         is what the Hub has listed: an answer that tells of another one is an error, too.
         """
+        return bytes(self.read_buffer(repo, commit, path, begin, end, file))
+
+    def read_buffer(
+        self, repo: Repo, commit: str, path: str, begin: int, end: int, file: RemoteFile | None = None
+    ) -> memoryview:
+        """What `read_range` gives, without a second copy in memory."""
         thing = f"{repo}, file '{path}', bytes {begin} to {end}"
-        kept = bytearray()
+        kept = Filling(max(end - begin, 0))
 
         def get() -> None:
-            at = begin + len(kept)
+            at = begin + kept.filled
             with self._opened(repo, commit, path, {"Range": f"bytes={at}-{end - 1}"}) as answer:
                 if file is not None:
                     check_file(file, answer.status, answer.headers)
@@ -200,19 +207,18 @@ class Hub:
                 header = answer.headers[-1].get("Content-Range", "")
                 if answer.status == 206 and not is_span(header, at, end, file.bytes if file is not None else None):
                     raise HubAnswerError(thing, self.endpoint, f"it answered with another range ({header!r})")
-                skipped = 0 if answer.status == 206 else at
-                take_into(kept, answer.blocks, skipped, skipped + end - at)
-            if len(kept) != end - begin:
-                raise HubUnavailableError(thing, self.endpoint, f"only {len(kept)} bytes came")
+                take_into(kept, answer.blocks, 0 if answer.status == 206 else at)
+            if kept.missing:
+                raise HubUnavailableError(thing, self.endpoint, f"only {kept.filled} bytes came")
 
-        while len(kept) < end - begin:
-            before = len(kept)
+        while kept.missing:
+            before = kept.filled
             try:
                 self._reading(thing, "resolvers", get)
             except HubUnavailableError:
-                if len(kept) - before < WORTH_GOING_ON:
+                if kept.filled - before < WORTH_GOING_ON:
                     raise
-        return bytes(kept)
+        return kept.data
 
     def download(self, repo: Repo, commit: str, path: str, folder: Path, *, size: int, sha256: str) -> Path:
         """A whole file into `folder` under its path, with the client's own resume and Xet transfer.

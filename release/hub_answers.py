@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from open360.release.filling import Filling
 from open360.release.hub_objects import Refs, RemoteFile, git_id_of
 from open360.schema.errors import SpecError
 from open360.schema.names import MAX_FILE_BYTES
@@ -164,15 +165,21 @@ def _shown(value: Any) -> str:
 def take(blocks: Iterable[bytes], begin: int, end: int) -> bytes:
     """Bytes `[begin, end)` of a body, or fewer when it ends before; reads no further than needed."""
     taken = bytearray()
-    take_into(taken, blocks, begin, end)
+    for block in _cut(blocks, begin, end):
+        taken += block
     return bytes(taken)
 
 
-def take_into(taken: bytearray, blocks: Iterable[bytes], begin: int, end: int) -> None:
-    """Add bytes `[begin, end)` of a body to `taken`, as far as they come."""
+def take_into(kept: Filling, blocks: Iterable[bytes], begin: int) -> None:
+    """Fill what is missing with the bytes of a body from `begin` on, as far as they come."""
+    for block in _cut(blocks, begin, begin + kept.missing):
+        kept.add(block)
+
+
+def _cut(blocks: Iterable[bytes], begin: int, end: int) -> Iterator[bytes]:
     at = 0
     for block in blocks:
-        taken += block[max(begin - at, 0) : max(end - at, 0)]
+        yield block[max(begin - at, 0) : max(end - at, 0)]
         at += len(block)
         if at >= end:
             break

@@ -38,6 +38,7 @@ from open360.release.evidence.address_answers import (
     state_of,
     told,
 )
+from open360.release.filling import Filling
 from open360.release.hub_errors import asked_wait
 
 __all__ = ["AddressError", "AddressState", "Addresses", "Gone", "Pace", "There", "Unreachable", "is_public"]
@@ -152,20 +153,24 @@ class Addresses:
 
         All that is read of an address has to be of one file: another size or ETag than before is an error.
         """
-        kept = bytearray()
+        return bytes(self.read_buffer(url, begin, end))
+
+    def read_buffer(self, url: str, begin: int, end: int) -> memoryview:
+        """The same without a second copy in memory."""
+        kept = Filling(max(end - begin, 0))
         failed = 0
-        while len(kept) < end - begin:
-            before = len(kept)
+        while kept.missing:
+            before = kept.filled
             try:
                 self._read_on(url, begin + before, end, kept)
             except BrokenOffError:
-                failed = 0 if len(kept) - before >= WORTH_GOING_ON else failed + 1
+                failed = 0 if kept.filled - before >= WORTH_GOING_ON else failed + 1
                 if failed == TRIES:
                     raise
                 self._pace.pause(0.5 * 2.0 ** (failed - 1) if failed else 0.0)
-        return bytes(kept)
+        return kept.data
 
-    def _read_on(self, url: str, begin: int, end: int, kept: bytearray) -> None:
+    def _read_on(self, url: str, begin: int, end: int, kept: Filling) -> None:
         """Add what comes of bytes `[begin, end)` to `kept`; BrokenOffError when it is not all."""
         with self._asked("GET", url, {"Range": f"bytes={begin}-{end - 1}"}) as answer:
             state, at = part_of(url, answer, begin, end)
@@ -177,7 +182,7 @@ class Addresses:
             for block in body_of(url, answer, max(wanted, SHOWS_A_PAGE)):
                 if came == 0 and at == 0 and _PAGE.match(block):
                     raise AddressError(url, "expected a file, was answered with a page of HTML")
-                kept += block[max(skipped - came, 0) : max(wanted - came, 0)]
+                kept.add(block[max(skipped - came, 0) :])
                 came += len(block)
                 if came >= wanted:
                     break

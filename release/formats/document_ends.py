@@ -63,4 +63,4 @@ def read_document_ends(ranges: Ranges, file: str, ids: int) -> DocumentEnds:
     size = ranges.identity(path).bytes
     if size > MAX_INDEX_BYTES:
         raise DataFileError(path, f"an index of at most {MAX_INDEX_BYTES} bytes", f"{size} bytes", "ask its authors")
-    return parse_document_ends(path, ranges.read(path, 0, size), ids)
+    return parse_document_ends(path, bytes(ranges.read(path, 0, size)), ids)

@@ -33,7 +33,7 @@ class FarArray:
     def of_file(cls, ranges: Ranges, path: str, dtype: np.dtype[np.integer] | None = None) -> FarArray:
         """A real NumPy file, or raw entries of type `dtype`. Raises OrderError, DataFileError."""
         size = ranges.identity(path).bytes
-        head = ranges.read(path, 0, min(size, HEAD_BYTES))
+        head = bytes(ranges.read(path, 0, min(size, HEAD_BYTES)))
         if has_npy_header(head) or dtype is None:
             layout = parse_npy_header(path, head, size)
             return cls(ranges, path, dtype=layout.dtype, begin=layout.begin, shape=layout.shape)

@@ -21,10 +21,10 @@ from open360.release.order.spans import Span, merged
 GAP_BYTES = 64 << 10
 GAP_SHARE = 0.05
 ONE_READ_BYTES = 8 << 20
-PIECE_BYTES = 9 << 19  # a batch of Pythia (4,196,352 bytes) is one piece
+PIECE_BYTES = 4_200_000  # a batch of Pythia (4,196,352 bytes) is one piece
 GROUP_BYTES = 48 << 20
 GROUP_SPANS = 4096
-HELD_BYTES = 96 << 20
+HELD_BYTES = 84_000_000
 AT_A_TIME = 24
 
 
@@ -161,7 +161,7 @@ class _Group:
         for first, end in self._parts:
             for index in range(first, end):
                 self._uses[index] += 1
-        self._futures: list[Future[bytes] | None] = []
+        self._futures: list[Future[bytes | memoryview] | None] = []
 
     @property
     def is_submitted(self) -> bool:
@@ -213,7 +213,7 @@ def _parts(wanted: Sequence[Span], pieces: Sequence[Span]) -> list[tuple[int, in
     return found
 
 
-def _read(ranges: Ranges, span: Span) -> bytes:
+def _read(ranges: Ranges, span: Span) -> bytes | memoryview:
     data = ranges.read(span.path, span.begin, span.end)
     if len(data) != span.end - span.begin:
         found = f"{len(data)} bytes"

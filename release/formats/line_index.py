@@ -172,7 +172,7 @@ def read_line_index(ranges: Ranges, path: str) -> LineIndex:
     size = ranges.identity(path).bytes
     if size > MAX_INDEX_BYTES:
         raise DataFileError(path, f"a line index of at most {MAX_INDEX_BYTES} bytes", f"{size} bytes", _AGAIN)
-    return parse_line_index(path, ranges.read(path, 0, size))
+    return parse_line_index(path, bytes(ranges.read(path, 0, size)))
 
 
 def _header(name: str, data: bytes) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class MegatronIndex:
     def __init__(self, ranges: Ranges, path: str) -> None:
         size = ranges.identity(path).bytes
         self.path = path
-        self.header = parse_index_header(path, ranges.read(path, 0, min(size, HEADER_BYTES)), size)
+        self.header = parse_index_header(path, bytes(ranges.read(path, 0, min(size, HEADER_BYTES))), size)
         n, m = self.header.sequences, self.header.documents
         at = HEADER_BYTES
         self.sizes = FarArray(ranges, path, dtype=np.dtype("<i4"), begin=at, shape=(n,))

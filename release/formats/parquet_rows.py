@@ -102,11 +102,11 @@ class ParquetReader(RowReader):
 
     def _read_footer(self, file: str) -> Footer:
         size = self.ranges.identity(file).bytes
-        tail = self.ranges.read(file, max(size - TAIL_GUESS_BYTES, 0), size)
+        tail = bytes(self.ranges.read(file, max(size - TAIL_GUESS_BYTES, 0), size))
         length = int.from_bytes(tail[-TAIL_BYTES:-4], "little") + TAIL_BYTES
         if len(tail) < TAIL_BYTES or tail[-4:] != MAGIC or not TAIL_BYTES < length <= min(size, MAX_FOOTER_BYTES):
             raise ChunkFileError(file, "it does not end as a Parquet file does, or its footer is too large")
-        data = tail[-length:] if length <= len(tail) else self.ranges.read(file, size - length, size)
+        data = tail[-length:] if length <= len(tail) else bytes(self.ranges.read(file, size - length, size))
         return Footer(file, data, size - length)
 
     def _span(self, file: str, group: _Group, columns: Sequence[str]) -> Span:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from open360.release.evidence.address_answers import told
 from open360.release.evidence.addresses import AddressError, Addresses, Gone, Pace, Progress, There
+from open360.release.filling import Filling
 from open360.release.foreign_target import ForeignTarget
 from open360.release.targets import MissingFileError, UnsafePathError, check_path
 from open360.schema.errors import IntegrityError
@@ -44,7 +45,7 @@ class Ranges(Protocol):
         """Size and digests of a file."""
         ...
 
-    def read(self, path: str, begin: int, end: int) -> bytes:
+    def read(self, path: str, begin: int, end: int) -> bytes | memoryview:
         """Bytes `[begin, end)` of a file: exactly these."""
         ...
 
@@ -69,17 +70,18 @@ class FolderRanges:
         """The size; nobody states a digest."""
         return FileIdentity(bytes=self._path(path).stat().st_size)
 
-    def read(self, path: str, begin: int, end: int) -> bytes:
+    def read(self, path: str, begin: int, end: int) -> bytes | memoryview:
         """Bytes `[begin, end)` of a file."""
         with self._path(path).open("rb", buffering=0) as file:
             check_bounds(path, begin, end, os.fstat(file.fileno()).st_size)
-            file.seek(begin)
-            data = bytearray()
-            while len(data) < end - begin and (block := file.read(end - begin - len(data))):
-                data += block
-        if len(data) != end - begin:
-            raise DataFileError(path, f"bytes {begin} to {end}", f"{len(data)} of them", "the file was cut; look at it")
-        return bytes(data)
+            data = Filling(end - begin)
+            while data.missing and (came := os.preadv(file.fileno(), [data.data[data.filled :]], begin + data.filled)):
+                data.filled += came
+        if data.missing:
+            raise DataFileError(
+                path, f"bytes {begin} to {end}", f"{data.filled} of them", "the file was cut; look at it"
+            )
+        return data.data
 
     def give_up(self) -> None:
         """Nothing waits."""
@@ -103,12 +105,12 @@ class TargetRanges:
         file = listed.files[inside]
         return FileIdentity(bytes=file.bytes, sha256=file.sha256, git_id=file.git_id)
 
-    def read(self, path: str, begin: int, end: int) -> bytes:
+    def read(self, path: str, begin: int, end: int) -> bytes | memoryview:
         """Bytes `[begin, end)` of a file; an answer of another file than the listed one is an error."""
         listed, inside = self.target.locate(path)
         file = listed.files[inside]
         check_bounds(path, begin, end, file.bytes)
-        return self.target.survey.hub.read_range(listed.repo, listed.commit, inside, begin, end, file)
+        return self.target.survey.hub.read_buffer(listed.repo, listed.commit, inside, begin, end, file)
 
     def give_up(self) -> None:
         """Let calls that wait for the Hub's quota end."""
@@ -141,10 +143,10 @@ class AddressRanges:
             raise AddressError(path, "its host does not say how large it is")
         raise AddressError(path, told(state.status) if isinstance(state, Gone) else state.reason)
 
-    def read(self, path: str, begin: int, end: int) -> bytes:
+    def read(self, path: str, begin: int, end: int) -> bytes | memoryview:
         """Bytes `[begin, end)` of a file."""
         self._expect(path)
-        return self.addresses.read_range(path, begin, end)
+        return self.addresses.read_buffer(path, begin, end)
 
     def give_up(self) -> None:
         """Waits are short."""
@@ -176,7 +178,7 @@ class MixedRanges:
         ranges, name = self._place(path)
         return ranges.identity(name)
 
-    def read(self, path: str, begin: int, end: int) -> bytes:
+    def read(self, path: str, begin: int, end: int) -> bytes | memoryview:
         """Bytes `[begin, end)` of a file."""
         ranges, name = self._place(path)
         return ranges.read(name, begin, end)

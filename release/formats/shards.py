@@ -119,7 +119,7 @@ class NumpyAreas:
         with self._lock:
             if self._are_raw:
                 return IdArea(dtype=self._dtype, begin=0, end=size)
-            head = self._ranges.read(file, 0, min(size, HEAD_BYTES))
+            head = bytes(self._ranges.read(file, 0, min(size, HEAD_BYTES)))
             is_raw = not has_npy_header(head)
             if self._are_raw is not None and is_raw:
                 raise DataFileError(file, "a NumPy file like those before it", "none", "see 'open360 validate'")
@@ -142,7 +142,7 @@ class LitpkdsAreas:
 
     def __call__(self, file: str, size: int) -> IdArea:
         """The ids of a file, by its header. Raises DataFileError."""
-        return parse_litpkds_header(file, self._ranges.read(file, 0, min(size, LITPKDS_HEADER_BYTES)), size)
+        return parse_litpkds_header(file, bytes(self._ranges.read(file, 0, min(size, LITPKDS_HEADER_BYTES))), size)
 
 
 def parse_litpkds_header(name: str, head: bytes, file_bytes: int) -> IdArea:

@@ -21,6 +21,7 @@ from open360.release.corpus.parquet_layout import (
     read_layout,
 )
 
+PAGE_BYTES = 1 << 20  # taken at a time from a column that is unpacked batch by batch
 _ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
@@ -81,7 +82,7 @@ class Footer:
         check_pages(self.name, span, data)
         file = pa.PythonFile(_OneRange(span.begin, data), mode="r")
         try:
-            reader = pq.ParquetFile(file, metadata=self._metadata, pre_buffer=False)
+            reader = pq.ParquetFile(file, metadata=self._metadata, pre_buffer=False, buffer_size=PAGE_BYTES)
             yield from reader.iter_batches(rows, row_groups=[group], columns=list(names), use_threads=False)
         except _ERRORS as error:
             raise ChunkFileError(self.name, f"row group {group} cannot be read ({str(error)[:300]})") from error

@@ -2,8 +2,8 @@
 
 * Ranges at most `GAP_BYTES` apart are read together, the nearest first, as long as what is read for nothing is at most
   `GAP_SHARE` of what is wanted: few requests, and never more than 5 % too many bytes.
-* At most `AT_A_TIME` reads are under way. What has come and is not yet used, and what is on its way, together take at
-  most `HELD_BYTES`; a single wanted range above that takes its own size.
+* At most `AT_A_TIME` reads are under way. What has come and was not yet given, and what is on its way, together take at
+  most `HELD_BYTES`; a single wanted range above that takes twice its own size while it is put together.
 * A range of up to `ONE_READ_BYTES` that is all there is to read is one request; else long ranges are cut.
 * Going on after a cut, and proving that an answer is the range, is the clients' business; its length is checked again.
 """
@@ -98,9 +98,11 @@ def fetched(
         while groups:
             group = groups[0]
             for number in range(len(group.wanted)):
-                yield group.take(number)
+                data = group.take(number)
                 in_hand -= group.release(number)
                 submit()
+                yield data
+                del data  # what was given is the reader's
             groups.popleft()
             submit()
     except GeneratorExit:
@@ -134,7 +136,10 @@ def gathered(
         if check is not None:
             for span, data in zip(part, found, strict=True):
                 check(span, data)
-        yield found[0] if len(found) == 1 else b"".join(found)
+        given = found[0] if len(found) == 1 else b"".join(found)
+        del piece, found
+        yield given
+        del given
 
 
 def _grouped(wanted: Iterable[Span], gap: int) -> Iterator[_Group]:

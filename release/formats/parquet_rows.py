@@ -2,7 +2,7 @@
 
 A row costs the column of its row group: pyarrow, which decodes, cannot read single pages by an index. The footer of a
 file is read once; only the columns that are asked for are fetched. Memory: the packed column of one row group twice,
-and a block of rows; a row group of more than 1 GiB unpacked is refused (`parquet_layout`).
+while it is put together, and a block of rows; a group of more than 1 GiB unpacked is refused (`parquet_layout`).
 """
 
 from __future__ import annotations
@@ -76,8 +76,11 @@ class ParquetReader(RowReader):
                 yield [self._span(requests[0].file, group, self._columns)]
 
         for data in gathered(self.ranges, spans()):
-            group, requests = jobs.popleft()
-            yield from in_one_pass(requests, lambda a, b: self._ids(group, data, a, b), self.row_len)  # noqa: B023
+            yield from self._of_group(*jobs.popleft(), data)
+            del data  # before the next is put together
+
+    def _of_group(self, group: _Group, requests: list[RowSpan], data: bytes | memoryview) -> Iterator[RowBlock]:
+        yield from in_one_pass(requests, lambda a, b: self._ids(group, data, a, b), self.row_len)
 
     def values(self, wanted: Iterable[RowSpan], columns: Sequence[str]) -> Iterator[pa.Table]:
         """Other columns of rows (`uid`, `batch_idx` of a re-pack), a table for each row group."""

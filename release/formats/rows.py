@@ -12,13 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from open360.release.formats.fetching import gathered, reads_for
+from open360.release.formats.fetching import PIECE_BYTES, gathered, reads_for
 from open360.release.formats.ranges import DataFileError, Ranges
 from open360.release.formats.token_ids import to_ids
 from open360.release.order.file_rows import RowSpan
 from open360.release.order.spans import Span, StoredFile, spans
 
-BLOCK_BYTES = 2 << 20  # of ids as stored, in one block of rows
+BLOCK_BYTES = PIECE_BYTES  # of ids as stored, in one block of rows
 Ids = NDArray[np.uint32]
 
 

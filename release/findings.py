@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Literal
 
@@ -86,9 +87,11 @@ class Location(ManifestModel):
             place += f":{self.line}" if self.column is None else f":{self.line}:{self.column}"
         return place
 
-    def sort_key(self) -> tuple[str, int, int, str]:
-        """Order by file, then by place in it."""
-        return (self.path, self.line or 0, self.column or 0, self.pointer)
+    def sort_key(self) -> tuple[tuple[int | str, ...], int, int, str]:
+        """Order by file, then by place in it; numbers in the path count as numbers (`step900` before `step1000`)."""
+        parts = re.split(r"([0-9]{1,18})", self.path)
+        path = tuple(int(part) if index % 2 else part for index, part in enumerate(parts))
+        return (path, self.line or 0, self.column or 0, self.pointer)
 
 
 class Finding(ManifestModel):
@@ -111,7 +114,7 @@ class Finding(ManifestModel):
         told = self.subject in self.message or self.subject in (self.location.path, self.location.pointer)
         return self.message if told else f"{self.subject}: {self.message}"
 
-    def sort_key(self) -> tuple[tuple[str, int, int, str], tuple[str, ...]]:
+    def sort_key(self) -> tuple[tuple[tuple[int | str, ...], int, int, str], tuple[str, ...]]:
         """Order of findings in a report: by place, then by code."""
         return (
             self.location.sort_key(),

@@ -21,7 +21,8 @@ class RepeatedWeights(Rule):
     ## What it does
     Compares the digests of the weights of all checkpoints: those of the manifest, of what the target lists, and at
     level `hashed` of the bytes. Nothing is downloaded for the first two. Checkpoints that are equal on purpose are
-    named in the series (`equal`); the first checkpoint of a run may equal its parent.
+    named in the series (`equal`); the first checkpoint of a run may equal its parent. Of equal ones, the checkpoint
+    that has an alias (`main`) is taken to be right, else the first.
 
     ## Why is this bad?
     One of them is not what its name says: every result obtained with it is about another step.
@@ -44,22 +45,32 @@ class RepeatedWeights(Rule):
     part = Part.CHECKPOINT
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
-        """One finding for each checkpoint that repeats an earlier one."""
+        """One finding for each checkpoint that holds the weights of another."""
         equal = [set(group) for run in release.spec.all_runs() if run.series is not None for group in run.series.equal]
-        earlier: dict[str, SeenCheckpoint] = {}
-        for checkpoint in release.checkpoints:
-            digests = set(_weight_digests(release, checkpoint))
-            before = next((earlier[digest] for digest in sorted(digests) if digest in earlier), None)
-            for digest in digests:
-                earlier.setdefault(digest, checkpoint)
-            if before is None or any({before.name, checkpoint.name} <= group for group in equal):
-                continue
-            if before.run.name != checkpoint.run.name and checkpoint.step == 0:
-                continue
-            message = f"its weights are those of '{before.name}' (step {before.step})"
-            fix = "publish the right weights, or list both names in 'equal' of the series"
-            place = release.place_of_checkpoint(checkpoint, "tensors")
-            yield self.finding(place, checkpoint.name, message, fix)
+        digests = [(seen, sorted(set(_weight_digests(release, seen)))) for seen in release.checkpoints]
+        owners: dict[str, SeenCheckpoint] = {}
+        for seen, found in digests:
+            for digest in found:
+                if digest not in owners or (_has_alias(seen) and not _has_alias(owners[digest])):
+                    owners[digest] = seen
+        for seen, found in digests:
+            others = [owners[digest] for digest in found if owners[digest] is not seen]
+            owner = next((other for other in others if not _is_meant(seen, other, equal)), None)
+            if owner is not None:
+                message = f"its weights are those of '{owner.name}' (step {owner.step})"
+                fix = "publish the right weights, or list both names in 'equal' of the series"
+                yield self.finding(release.place_of_checkpoint(seen, "tensors"), seen.name, message, fix)
+
+
+def _has_alias(seen: SeenCheckpoint) -> bool:
+    """Whether a checkpoint is also known as `main` or so: its weights are then the ones that are most likely right."""
+    return seen.run.series is not None and seen.name in seen.run.series.aliases.values()
+
+
+def _is_meant(seen: SeenCheckpoint, owner: SeenCheckpoint, equal: list[set[str]]) -> bool:
+    """Whether two checkpoints are equal on purpose: declared so, or one is where a run starts."""
+    starts = seen.run.name != owner.run.name and 0 in (seen.step, owner.step)
+    return starts or any({owner.name, seen.name} <= group for group in equal)
 
 
 def _weight_digests(release: ReleaseView, checkpoint: SeenCheckpoint) -> Iterator[str]:

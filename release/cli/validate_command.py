@@ -104,6 +104,7 @@ def command(
     open360 validate EleutherAI/pythia-70m --format html -o report.html
     open360 validate my-org/my-lm --level loaded --sample 0.1 --seed 7
     """
+    from open360.release.budget import known_budget
     from open360.release.cli.output import write_output
     from open360.release.cli.progress import bar
     from open360.release.findings import EvidenceLevel, Sample, Severity
@@ -121,6 +122,9 @@ def command(
         write_output(save_draft, opened.document.data)
     if level is None:
         level = "loaded" if isinstance(opened, FolderTarget) else "listed"
+    budget = known_budget(opened) if level != "declared" else None
+    if budget is not None:
+        click.echo(budget, err=True)
     with bar("validating") as progress:
         report = validate(
             opened,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -12,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CONTROL_PREFIX = "/.open360/"
 MAX_KINDS = 100_000
+SETTLE_SECONDS, SETTLE_TURNS = 0.5, 100
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -31,6 +34,7 @@ class Traffic:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[RequestKind, list[int]] = {}
+        self._answers = 0
 
     def add(self, kind: RequestKind, *, bytes_in: int, bytes_out: int) -> None:
         """Count one request."""
@@ -41,6 +45,24 @@ class Traffic:
             counts[0] += 1
             counts[1] += bytes_in
             counts[2] += bytes_out
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """Note that an answer is being sent: its reader may have all of it a moment before it is counted."""
+        with self._lock:
+            self._answers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._answers -= 1
+
+    async def settle(self) -> None:
+        """Wait a moment for answers that are being sent, so that what a client has read is counted."""
+        for _ in range(SETTLE_TURNS):
+            if not self._answers:
+                return
+            await asyncio.sleep(SETTLE_SECONDS / SETTLE_TURNS)
 
     def reset(self) -> None:
         """Forget all counts."""
@@ -85,6 +107,7 @@ class CountTraffic:
             await self._app(scope, receive, send)
             return
         seen = {"status": 0, "in": 0, "out": 0}
+        answering = contextlib.ExitStack()
 
         async def counted_receive() -> Message:
             message = await receive()
@@ -92,7 +115,9 @@ class CountTraffic:
             return message
 
         async def counted_send(message: Message) -> None:
-            seen["status"] = message.get("status", seen["status"])
+            if message["type"] == "http.response.start":
+                seen["status"] = message["status"]
+                answering.enter_context(self._traffic.answering())
             if scope["method"] != "HEAD":
                 seen["out"] += len(message.get("body", b""))
             await send(message)
@@ -109,14 +134,17 @@ class CountTraffic:
                 range=dict(scope["headers"]).get(b"range", b"").decode("latin-1"),
             )
             self._traffic.add(kind, bytes_in=seen["in"], bytes_out=seen["out"])
+            answering.close()
 
 
 async def show_traffic(request: Request) -> Response:
     """Answer with all counts."""
+    await request.app.state.traffic.settle()
     return JSONResponse(request.app.state.traffic.as_json())
 
 
 async def reset_traffic(request: Request) -> Response:
     """Forget all counts."""
+    await request.app.state.traffic.settle()
     request.app.state.traffic.reset()
     return Response(status_code=204)

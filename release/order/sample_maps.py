@@ -62,7 +62,8 @@ class SampleMaps:
         if not wanted.size:
             return []
         if int(wanted.min()) < 0 or int(wanted.max()) >= self.samples:
-            raise OrderError(self.name, f"sample {int(wanted.max())} is asked for, it holds {self.samples}")
+            outside = min(int(wanted.min()), 0) or int(wanted.max())
+            raise OrderError(self.name, f"sample {outside} is asked for, it holds {self.samples}")
         borders = np.asarray(self._sample[np.stack([wanted, wanted + 1], axis=1).reshape(-1)])
         if borders.shape != (2 * wanted.size, 2) or borders.dtype.kind not in "iu":
             raise OrderError(self.name, f"expected borders of samples as pairs, found {borders.dtype} {borders.shape}")
@@ -87,7 +88,8 @@ class SampleMaps:
         documents = np.asarray(self._doc[unique]).astype(np.int64)
         known = len(self._documents.sizes)
         if int(documents.min()) < 0 or int(documents.max()) >= known:
-            raise OrderError(self.name, f"it names document {int(documents.max())}, the data hold {known}")
+            outside = min(int(documents.min()), 0) or int(documents.max())
+            raise OrderError(self.name, f"it names document {outside}, the data hold {known}")
         sizes = np.asarray(self._documents.sizes[documents]).astype(np.int64)
         pointers = np.asarray(self._documents.pointers[documents]).astype(np.int64)
         return documents[back].tolist(), sizes[back].tolist(), pointers[back].tolist()

@@ -1,26 +1,18 @@
-"""Laws of resolvers, against a trainer that takes rows one by one."""
+"""Resolvers case by case: borders, refusals, reasons, and what real releases say."""
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
-from open360.release.order.file_rows import RowSpan, joined
+from open360.release.order.file_rows import RowSpan
 from open360.release.order.order_inputs import OrderInputs, SizedFile, needs
-from open360.release.order.resolver import ChunkResolver, Resolver, StepOutsideRunError, UnresolvableOrderError
+from open360.release.order.resolver import ChunkResolver, StepOutsideRunError, UnresolvableOrderError
 from open360.release.order.resolving import resolver_of
-from open360.release.order.sample_maps import Documents
 from open360.release.order.spans import OrderError
 from open360.schema.corpus import Corpus, FileSet
-from open360.schema.model import StepFunction
 from open360.schema.order import (
     ChunkOrder,
     FileOrder,
@@ -32,194 +24,12 @@ from open360.schema.order import (
 from open360.schema.run import Restart, Run, StepSpan
 from open360.schema.schedule import segments
 from open360.schema.series import Series
-from tests.support.order_runs import corpus_of, run_of
+from tests.support.order_runs import FarArray, corpus_of, rows_in, run_of, shuffled_by_hand
 
 Stored = tuple[str, int]
 ROW_LEN = 4
 
-
-@dataclass
-class Trained:
-    """A resolver, and the rows of every step as a trainer took them."""
-
-    resolver: Resolver
-    steps: list[list[Stored]]
-    stored: list[Stored]
-
-
-def _listed(spans: Iterable[RowSpan]) -> list[Stored]:
-    return [(span.file, row) for span in spans for row in range(span.first_row, span.end_row)]
-
-
-def _train(batches: list[int], epochs: list[list[Stored]], first: int = 0) -> list[list[Stored]]:
-    """Take batches out of epochs, each a list of rows; what fills no batch at the end of an epoch is dropped."""
-    steps: list[list[Stored]] = []
-    epoch, at = 0, first
-    for size in batches:
-        while at + size > len(epochs[epoch]):
-            epoch, at = epoch + 1, 0
-        steps.append(epochs[epoch][at : at + size])
-        at += size
-    return steps
-
-
-def _shuffled(rows: int, group: int, seed: int) -> list[int]:
-    order = np.arange(rows // group, dtype=np.uint32)
-    np.random.Generator(np.random.PCG64(seed)).shuffle(order)
-    return [int(g) * group + i for g in order for i in range(group)]
-
-
-def _schedule(draw: st.DrawFn, most: int, steps: int) -> list[tuple[int, int]]:
-    changes = sorted(draw(st.sets(st.integers(1, max(steps - 1, 1)), max_size=3)))
-    return [(step, draw(st.integers(1, most))) for step in [0, *changes]]
-
-
-def _batches(pieces: list[tuple[int, int]], steps: int) -> list[int]:
-    batch = StepFunction[int](tuple(pieces))
-    return [batch.at(step) for step in range(steps)]
-
-
-def _files(draw: st.DrawFn, group: int = 1) -> tuple[tuple[SizedFile, ...], list[Stored]]:
-    """Files of whole rows with tails, some of them listed twice, and the rows of all in order."""
-    ids = draw(st.lists(st.integers(0, 30), min_size=1, max_size=6))
-    listed = [*range(len(ids)), *draw(st.lists(st.integers(0, len(ids) - 1), max_size=2))]
-    files = tuple(SizedFile(path=f"f{i}", bytes=2 * ids[i]) for i in listed)
-    rows = [(f"f{i}", row) for i in listed for row in range(ids[i] // (ROW_LEN * group) * group)]
-    return files, rows
-
-
-@st.composite
-def materialized(draw: st.DrawFn) -> Trained:
-    files, rows = _files(draw)
-    first = draw(st.integers(0, len(rows)))
-    steps = draw(st.integers(1, 12))
-    pieces = _schedule(draw, 5, steps)
-    batches = _batches(pieces, steps)
-    while sum(batches) > len(rows) - first:
-        batches.pop()
-    assume(batches)
-    order = MaterializedOrder(kind="materialized", first_row=first)
-    run = run_of(order, [p for p in pieces if p[0] < len(batches)], len(batches))
-    resolver = resolver_of(run, corpus_of(ROW_LEN), OrderInputs(files=files))
-    return Trained(resolver, _train(batches, [rows], first), rows)
-
-
-@st.composite
-def chunked(draw: st.DrawFn) -> Trained:
-    count, used = draw(st.integers(1, 5)), draw(st.integers(1, 6))
-    stored = used + draw(st.integers(0, 2))
-    sequence = draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=6))
-    batch = draw(st.sampled_from([b for b in range(1, 7) if used * len(sequence) % b == 0]))
-    order = ChunkOrder(
-        kind="chunk", chunks=tuple((n, n) for n in sequence), rows_used=used, within=FileOrder(kind="file")
-    )
-    files = FileSet(pattern="chunk_{index}.jsonl", count=count, rows=stored)
-    rows = [(f"chunk_{n}.jsonl", row) for n in sequence for row in range(used)]
-    steps = len(rows) // batch
-    resolver = resolver_of(run_of(order, batch, steps), corpus_of(ROW_LEN, "jsonl", "json", files))
-    every = [(f"chunk_{n}.jsonl", row) for n in set(sequence) for row in range(stored)]
-    return Trained(resolver, _train([batch] * steps, [rows]), every)
-
-
-@st.composite
-def function(draw: st.DrawFn) -> Trained:
-    group, base, seed = draw(st.integers(1, 3)), draw(st.integers(0, 1)), draw(st.integers(0, 2**31))
-    files, rows = _files(draw, group)
-    assume(rows)
-    steps = draw(st.integers(1, 15))
-    first = draw(st.integers(0, len(rows) - 1))
-    pieces = _schedule(draw, max(len(rows) // 2, 1), steps)
-    restarted = draw(st.none() | st.tuples(st.integers(0, steps - 1), st.integers(0, 9)))
-    restarts = () if restarted is None else (Restart(at=steps, restored=restarted[0], seed=restarted[1]),)
-    order = FunctionOrder(
-        kind="function", algorithm="numpy-pcg64-shuffle", seed=seed, epoch_base=base, chunk_rows=group, first_row=first
-    )
-    run = run_of(order, [p for p in pieces if p[0] < steps], steps, restarts=restarts)
-    resolver = resolver_of(run, corpus_of(ROW_LEN), OrderInputs(files=files))
-
-    def trained(of: int) -> list[list[Stored]]:
-        epochs = [[rows[i] for i in _shuffled(len(rows), group, of + base + epoch)] for epoch in range(steps + 2)]
-        return _train(_batches(pieces, steps), epochs, first)
-
-    taken = trained(seed)
-    if restarted is not None:
-        taken = taken[: restarted[0]] + trained(restarted[1])[restarted[0] :]
-    return Trained(resolver, taken, rows)
-
-
-class FarArray:
-    """An index array of which parts are read, as from a server; it counts what was asked."""
-
-    def __init__(self, array: Any) -> None:
-        self.array, self.asked = array, 0
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def __getitem__(self, key: Any) -> Any:
-        part = self.array[key]
-        self.asked += len(part)
-        return part
-
-
-@st.composite
-def indexed(draw: st.DrawFn) -> Trained:
-    files, rows = _files(draw)
-    assume(rows)
-    epochs = [draw(st.permutations(range(len(rows)))) for _ in range(draw(st.integers(1, 3)))]
-    batch = draw(st.integers(1, len(rows)))
-    steps = draw(st.integers(1, len(rows) // batch * len(epochs)))
-    arrays = tuple(FarArray(np.array(epoch, dtype=np.uint32)) for epoch in epochs)
-    run = run_of(PermutationFileOrder(kind="permutation-file", format="raw-uint32"), batch, steps)
-    resolver = resolver_of(run, corpus_of(ROW_LEN), OrderInputs(files=files, indices=arrays))
-    return Trained(resolver, _train([batch] * steps, [[rows[i] for i in epoch] for epoch in epochs]), rows)
-
-
-ALL = st.one_of(materialized(), chunked(), function(), indexed())
-
-
-@given(ALL)
-def test_every_batch_holds_the_rows_that_a_trainer_takes(trained: Trained) -> None:
-    steps = len(trained.steps)
-    assert [_listed(batch.rows) for batch in trained.resolver.batches(0, steps)] == trained.steps
-    assert [batch.step for batch in trained.resolver.batches(0, steps)] == list(range(steps))
-
-
-@given(ALL, st.data())
-def test_a_range_of_steps_may_be_split_anywhere(trained: Trained, data: st.DataObject) -> None:
-    steps = len(trained.steps)
-    first = data.draw(st.integers(0, steps))
-    end = data.draw(st.integers(first, steps))
-    middle = data.draw(st.integers(first, end))
-    whole = trained.resolver.rows(first, end)
-    assert joined([*trained.resolver.rows(first, middle), *trained.resolver.rows(middle, end)]) == whole
-    assert _listed(whole) == list(itertools.chain(*trained.steps[first:end]))
-    assert all(a.file != b.file or a.end_row != b.first_row for a, b in itertools.pairwise(whole))
-
-
-@given(ALL)
-def test_the_steps_of_a_row_are_the_steps_that_hold_it(trained: Trained) -> None:
-    for file, row in set(trained.stored):
-        expected = [step for step, rows in enumerate(trained.steps) if (file, row) in rows]
-        assert trained.resolver.steps_of(file, row) == expected
-
-
-@given(function())
-def test_an_epoch_holds_every_row_once_or_drops_it_at_its_end(trained: Trained) -> None:
-    """Of an order that is not restarted: no row twice before the epoch is over."""
-    resolver = trained.resolver
-    if resolver.run.restarts:
-        return
-    listed = Counter(trained.stored)
-    first = resolver.run.order.first_row if isinstance(resolver.run.order, FunctionOrder) else 0
-    taken, left = Counter[Stored](), len(trained.stored) - first
-    for rows in trained.steps:
-        if len(rows) > left:
-            taken, left = Counter(), len(trained.stored)
-        taken.update(rows)
-        left -= len(rows)
-        assert all(taken[row] <= listed[row] for row in rows)
-        assert taken.total() <= len(trained.stored)
+ROW_LEN = 4
 
 
 @pytest.mark.parametrize("group", [1, 2, 5])
@@ -228,7 +38,7 @@ def test_batches_of_one_row_go_through_every_row_of_each_epoch(group: int) -> No
     order = FunctionOrder(kind="function", algorithm="numpy-pcg64-shuffle", seed=1, epoch_base=1, chunk_rows=group)
     rows = 11 * group
     resolver = resolver_of(run_of(order, 1, 3 * rows), corpus_of(ROW_LEN), OrderInputs(files=files))
-    epochs = [_listed(resolver.rows(e * rows, (e + 1) * rows)) for e in range(3)]
+    epochs = [rows_in(resolver.rows(e * rows, (e + 1) * rows)) for e in range(3)]
     assert all(len(set(epoch)) == rows for epoch in epochs)
     assert set(epochs[0]) == set(epochs[1]) == set(epochs[2])
     assert epochs[0] != epochs[1] != epochs[2]
@@ -238,9 +48,9 @@ def test_an_epoch_that_ends_inside_a_batch_drops_what_is_left() -> None:
     files = (SizedFile(path="f", rows=10),)
     order = FunctionOrder(kind="function", algorithm="numpy-pcg64-shuffle", seed=5)
     resolver = resolver_of(run_of(order, 4, 5), corpus_of(ROW_LEN), OrderInputs(files=files))
-    first, second, third = _shuffled(10, 1, 5), _shuffled(10, 1, 6), _shuffled(10, 1, 7)
+    first, second, third = shuffled_by_hand(10, 1, 5), shuffled_by_hand(10, 1, 6), shuffled_by_hand(10, 1, 7)
     expected = [first[:4], first[4:8], second[:4], second[4:8], third[:4]]
-    assert [[row for _, row in _listed(b.rows)] for b in resolver.batches(0, 5)] == expected
+    assert [[row for _, row in rows_in(b.rows)] for b in resolver.batches(0, 5)] == expected
     assert resolver.steps_of("f", first[9]) == [step for step, rows in enumerate(expected) if first[9] in rows]
 
 
@@ -272,7 +82,7 @@ def test_only_the_asked_entries_of_an_index_file_are_read() -> None:
     run = run_of(PermutationFileOrder(kind="permutation-file", format="raw-uint32"), 1000, 1000)
     inputs = OrderInputs(files=(SizedFile(path="f", rows=1_000_000),), indices=(array,))
     resolver = resolver_of(run, corpus_of(ROW_LEN), inputs)
-    assert len(_listed(resolver.rows(500, 501))) == 1000
+    assert len(rows_in(resolver.rows(500, 501))) == 1000
     assert array.asked == 1000
 
 
@@ -280,7 +90,7 @@ def test_an_entry_beyond_the_data_is_named() -> None:
     run = run_of(PermutationFileOrder(kind="permutation-file", format="raw-uint32"), 2, 2)
     inputs = OrderInputs(files=(SizedFile(path="f", rows=4),), indices=(np.array([0, 3, 9, 1], dtype=np.uint32),))
     resolver = resolver_of(run, corpus_of(ROW_LEN), inputs)
-    assert _listed(resolver.rows(0, 1)) == [("f", 0), ("f", 3)]
+    assert rows_in(resolver.rows(0, 1)) == [("f", 0), ("f", 3)]
     with pytest.raises(OrderError, match="entry 2 points to row 9, the data hold 4 rows"):
         resolver.rows(1, 2)
 
@@ -376,7 +186,7 @@ def test_steps_that_were_skipped_are_marked_and_keep_their_rows() -> None:
     run = run_of(MaterializedOrder(kind="materialized"), 2, 4, skipped=(span,))
     resolver = resolver_of(run, corpus_of(ROW_LEN), OrderInputs(files=(SizedFile(path="f", rows=8),)))
     assert [batch.skipped for batch in resolver.batches(0, 4)] == [None, span, span, None]
-    assert [_listed(batch.rows)[0][1] for batch in resolver.batches(0, 4)] == [0, 2, 4, 6]
+    assert [rows_in(batch.rows)[0][1] for batch in resolver.batches(0, 4)] == [0, 2, 4, 6]
 
 
 def test_a_restart_with_the_same_seed_changes_nothing_and_one_of_an_unknown_seed_is_no_guess() -> None:
@@ -403,7 +213,7 @@ def test_a_seed_of_the_run_stands_for_one_of_the_order() -> None:
     inputs = OrderInputs(files=(SizedFile(path="f", rows=9),))
     order = FunctionOrder(kind="function", algorithm="numpy-pcg64-shuffle")
     resolver = resolver_of(run_of(order, 9, 1, seed=77), corpus_of(ROW_LEN), inputs)
-    assert [row for _, row in _listed(resolver.rows(0, 1))] == _shuffled(9, 1, 77)
+    assert [row for _, row in rows_in(resolver.rows(0, 1))] == shuffled_by_hand(9, 1, 77)
 
 
 def test_a_batch_larger_than_an_epoch_is_refused() -> None:
@@ -433,32 +243,3 @@ def test_what_is_needed_is_said_before_it_is_fetched() -> None:
     assert asked.documents
     with pytest.raises(UnresolvableOrderError, match="hand in what 'needs' asks for"):
         resolver_of(function, corpus_of(ROW_LEN, files=listed))
-
-
-HOSTILE = st.integers(-(2**40), 2**40)
-
-
-@given(
-    st.lists(HOSTILE, max_size=6),
-    st.lists(st.tuples(HOSTILE, HOSTILE), max_size=6),
-    st.lists(HOSTILE, max_size=6),
-    st.lists(st.integers(-5, 50), max_size=6),
-)
-def test_index_maps_that_contradict_themselves_are_refused(
-    doc: list[int], sample: list[tuple[int, int]], shuffle: list[int], sizes: list[int]
-) -> None:
-    order = PermutationFileOrder(kind="permutation-file", format="neox-index-maps", path="seed1")
-    lengths = np.array(sizes, dtype=np.int64)
-    inputs = OrderInputs(
-        indices=(np.array(shuffle, dtype=np.int64),),
-        doc=np.array(doc, dtype=np.int64),
-        sample=np.array(sample, dtype=np.int64).reshape(-1, 2),
-        documents=Documents(sizes=lengths, pointers=np.cumsum(lengths), id_bytes=2),
-    )
-    resolver = resolver_of(run_of(order, 1, 3), corpus_of(ROW_LEN, "bin"), inputs)
-    assert resolver.maps is not None
-    try:
-        parts = resolver.maps.parts([row for _, row in _listed(resolver.rows(0, 3))])
-    except OrderError:
-        return
-    assert all(sum(part.end - part.begin for part in row) == ROW_LEN for row in parts)

@@ -136,6 +136,9 @@ class ParquetReader(RowReader):
         name, at = group.footer.name, group.first
         at_a_time = max(BLOCK_BYTES // (4 * self.row_len), 1)
         for batch in group.footer.batches(group.number, self._columns, memoryview(data), at_a_time):
+            for column in self._columns:
+                if column not in batch.schema.names:  # the footer has two schemas, and they can disagree
+                    raise ChunkFileError(name, f"its footer promises a column '{column}', its row groups have none")
             low, high = max(first - at, 0), min(end - at, batch.num_rows)
             if low < high:
                 part = batch.slice(low, high - low)

@@ -20,7 +20,7 @@ from open360.trainer.slices import training_slice
 # What a run declares that changes nothing of its training.
 NO_MATTER = {
     "name", "description", "evidence", "parameters", "custom_code", "parallelism", "seed_rule", "hub", "logs",
-    "variants", "series", "steps", "order", "corpus", "seq_len",
+    "variants", "series", "steps", "order", "corpus", "seq_len", "configuration", "golden_batches",
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ Paths are `ORG/NAME@REVISION/path`, with `datasets/` before it for data.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -141,6 +141,24 @@ class ForeignTarget:
         return self.survey.hub.download(
             listed.repo, listed.commit, inside, folder, size=record.bytes, sha256=record.sha256
         )
+
+
+class PartOfTarget(ForeignTarget):
+    """A foreign release of which only some revisions are looked at."""
+
+    def __init__(self, target: ForeignTarget, places: Sequence[tuple[Repo, str]]) -> None:
+        super().__init__(target.label, target.document, target.survey)
+        self._places = list(dict.fromkeys(places))
+
+    @cached_property
+    def data_repos(self) -> list[tuple[Repo, str]]:
+        """Data repositories among them."""
+        return [place for place in self._places if place[0].type == "dataset"]
+
+    def wanted(self) -> Iterator[tuple[Repo, str]]:
+        """These and no others."""
+        self.survey.look_at(repo for repo, _ in self._places)
+        yield from self._places
 
 
 def declared_revisions(spec: ReleaseSpec, run: Run, there: dict[str, str]) -> list[str]:

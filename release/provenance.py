@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,12 @@ class PlannedRead:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What was asked for. `what`: data, steps, weights, checkpoint or manifest; `form` is that of rows."""
+    """What was asked for; `form` is that of rows.
+
+    `what`: data, steps, weights, optimizer, checkpoint, metrics or manifest.
+
+    Of the batches only `rows` (numbers in the run, half-open) and rows of `source` are kept, where these are given.
+    """
 
     target: Target
     manifest: Manifest
@@ -40,11 +45,26 @@ class Request:
     first_step: int | None = None
     end_step: int | None = None
     form: str | None = None
+    rows: tuple[int, int] | None = None
+    source: str | None = None
+
+    def with_form(self, form: str) -> Request:
+        """The same in another form."""
+        return replace(self, form=form)
 
     def identity(self) -> str:
         """Equal for requests of equal content: what is fetched for one serves the other."""
         content = hashlib.sha256(dump_json(self.manifest)).hexdigest()
-        parts = (self.what, self.run, self.checkpoint, self.first_step, self.end_step, self.form)
+        parts = (
+            self.what,
+            self.run,
+            self.checkpoint,
+            self.first_step,
+            self.end_step,
+            self.form,
+            self.rows,
+            self.source,
+        )
         return "\n".join([self.target.label, content, *map(str, parts)])
 
 
@@ -75,6 +95,11 @@ class Pull:
         }
 
 
+def whole_reads(files: Iterable[FileRecord]) -> tuple[PlannedRead, ...]:
+    """Reads of whole files."""
+    return tuple(PlannedRead(path=file.path, begin=0, end=file.bytes) for file in files)
+
+
 def write_provenance(
     pull: Pull,
     folder: Path,
@@ -93,7 +118,6 @@ def write_provenance(
         weights: tensors digest that was verified.
     """
     target = pull.request.target
-    written = sorted(path for path in folder.rglob("*") if path.is_file())
     record = {
         "provenance_version": PROVENANCE_VERSION,
         **_request_as_json(pull.request),
@@ -110,12 +134,18 @@ def write_provenance(
         "batches": {str(entry.step): entry.ids_sha256 for entry in entries},
         "chunks": {chunk.name: chunk.rows_sha256 for chunk in chunks},
         "tensors": weights,
-        "files": [
-            {"path": path.relative_to(folder).as_posix(), "bytes": digest.bytes, "sha256": digest.sha256}
-            for path, digest in hash_files(written)
-        ],
+        "files": written_files(folder),
     }
     (folder / PROVENANCE_FILE).write_bytes(canonical_json(record))
+
+
+def written_files(folder: Path) -> list[dict[str, Any]]:
+    """The files of a folder with their digests."""
+    written = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [
+        {"path": path.relative_to(folder).as_posix(), "bytes": digest.bytes, "sha256": digest.sha256}
+        for path, digest in hash_files(written)
+    ]
 
 
 def _request_as_json(request: Request) -> dict[str, Any]:
@@ -133,6 +163,8 @@ def _request_as_json(request: Request) -> dict[str, Any]:
         "checkpoint": request.checkpoint,
         "form": request.form,
         "steps": steps,
+        **({"source": request.source} if request.source is not None else {}),
+        **({"kept_rows": {"first": request.rows[0], "end": request.rows[1]}} if request.rows is not None else {}),
     }
 
 

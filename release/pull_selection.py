@@ -8,6 +8,8 @@ from open360.schema.layout import MANIFEST_FILE
 from open360.schema.manifest import CheckpointRecord, ChunkRecord, Manifest, RunRecord
 from open360.schema.serialization import load_manifest
 
+Part = tuple[ChunkRecord, int, int]  # batches [first, end) of a chunk
+
 
 class SelectionError(TargetError):
     """The release has no such run, checkpoint or step, or has several."""
@@ -75,7 +77,19 @@ def steps_of(run: RunRecord, checkpoint: CheckpointRecord) -> tuple[int, int]:
     return first, checkpoint.step
 
 
-def chunks_of_steps(run: RunRecord, first: int, end: int) -> list[tuple[ChunkRecord, int, int]]:
+def steps_between(manifest: Manifest, earlier: str, later: str, run: str | None) -> tuple[RunRecord, int, int]:
+    """Batches `[first, end)` of a run that lie between two of its checkpoints. Raises SelectionError."""
+    (record, first), (other, last) = (find_checkpoint(manifest, name, run) for name in (earlier, later))
+    if record.name != other.name:
+        where = f"'{first.name}' is of run '{record.name}', '{last.name}' of '{other.name}'"
+        raise SelectionError(f"{where}; ask for the part of each run by itself")
+    if first.step >= last.step:
+        found = f"'{first.name}' at step {first.step}, '{last.name}' at {last.step}"
+        raise SelectionError(f"expected two checkpoints, the earlier one first, found {found}")
+    return record, first.step, last.step
+
+
+def chunks_of_steps(run: RunRecord, first: int, end: int) -> list[Part]:
     """The chunks that hold batches `[first, end)`, in order, each with the part `[first, end)` of them that it holds.
 
     Raises SelectionError when a batch lies outside the run.

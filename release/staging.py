@@ -52,6 +52,13 @@ def check_output(out: Path, marker: str, *, force: bool) -> None:
         )
 
 
+def move_file(path: Path, to: Path) -> None:
+    """Put a fetched file where it belongs in the result."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(to)
+    to.chmod(0o644)
+
+
 @contextlib.contextmanager
 def staged(out: Path, identity: str, needed: int) -> Iterator[Staging]:
     """Yield a place to fetch into; on success its `result` becomes `out`, replacing what was there.

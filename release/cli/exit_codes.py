@@ -6,6 +6,7 @@ import errno
 
 from open360.release.evidence.addresses import AddressError
 from open360.release.hub import HubError
+from open360.release.order.spans import OrderError
 from open360.release.publishing import PublishRefusedError
 from open360.release.targets import FileBoundsError, UnsafePathError
 from open360.schema.digests import TensorFileError
@@ -18,6 +19,8 @@ WRONG_PATHS = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.EN
 def exit_code_of(error: BaseException) -> int | None:
     """The exit code for an error, by its class."""
     if isinstance(error, PublishRefusedError | IntegrityError | FileBoundsError | UnsafePathError | TensorFileError):
+        return FINDINGS
+    if isinstance(error, OrderError):  # order and data contradict each other
         return FINDINGS
     if isinstance(error, SpecError | UnsupportedVersionError):
         return USAGE

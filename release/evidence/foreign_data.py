@@ -97,9 +97,9 @@ def _find(release: ReleaseView, corpus: Corpus) -> CorpusFiles | None:
     if files.pattern is not None and listed is not None:
         return _of_pattern(release, corpus, files, listed)
     if files.pattern is not None and files.count is not None:
-        return _at_addresses(corpus, [files.file(number) for number in files.numbers()], None)
+        return files_named(corpus, [files.file(number) for number in files.numbers()], None)
     names = names_in_list(release, corpus)
-    return _at_addresses(corpus, names, listed) if names else None
+    return files_named(corpus, names, listed) if names else None
 
 
 def _of_pattern(release: ReleaseView, corpus: Corpus, files: FileSet, listed: ListedRevision) -> CorpusFiles:
@@ -142,7 +142,8 @@ def _numbers_there(pattern: str, listed: ListedRevision) -> dict[int, str]:
     return {int(match[1]): path for match, path in matches if match is not None and len(match[1]) <= 18}
 
 
-def _at_addresses(corpus: Corpus, names: list[str], listed: ListedRevision | None) -> CorpusFiles | None:
+def files_named(corpus: Corpus, names: list[str], listed: ListedRevision | None) -> CorpusFiles | None:
+    """Files by the names that a list gives them, on the Hub or at addresses; None when one cannot be followed."""
     found: list[DataFile] = []
     for name in names:
         if listed is not None and name in listed.files:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from open360.release.evidence.addresses import AddressError, is_public
+from open360.release.evidence.addresses import AddressError, Addresses, is_public
 from open360.release.evidence.foreign_data import DataFile, files_of
 from open360.release.findings import EvidenceLevel
 from open360.release.foreign_target import ForeignTarget
@@ -36,13 +36,20 @@ class OpenedFiles:
     ranges: Ranges
 
 
-def open_files(target: ForeignTarget, corpus: Corpus, files: Sequence[DataFile]) -> OpenedFiles:
+def addresses_for(target: ForeignTarget) -> Addresses:
+    """What reads data at plain addresses; those of this machine only where the Hub itself is there."""
+    host = target.survey.hub.endpoint.split("://")[-1].split("/")[0].rsplit(":", 1)[0]
+    return data_addresses(public_only=is_public(host))
+
+
+def open_files(
+    target: ForeignTarget, corpus: Corpus, files: Sequence[DataFile], addresses: Addresses | None = None
+) -> OpenedFiles:
     """Files on the Hub and at plain addresses, each read where it lies; sizes that are known are insisted on."""
     paths = {file.name: file.path or file.url or file.name for file in files}
     sizes = {file.url: file.bytes for file in files if file.url is not None and file.bytes is not None}
-    endpoint = target.survey.hub.endpoint.split("://")[-1].split("/")[0].rsplit(":", 1)[0]
-    addresses = AddressRanges(data_addresses(public_only=is_public(endpoint)), sizes)
-    ranges = MixedRanges(TargetRanges(target), addresses, paths, suffixes=(SUFFIX,))
+    far = AddressRanges(addresses if addresses is not None else addresses_for(target), sizes)
+    ranges = MixedRanges(TargetRanges(target), far, paths, suffixes=(SUFFIX,))
     return OpenedFiles(corpus=corpus, names=tuple(file.name for file in files), ranges=ranges)
 
 

@@ -93,6 +93,19 @@ class FolderRanges:
         return real
 
 
+class LocalFiles(FolderRanges):
+    """Files of this disk by other names."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        super().__init__(Path())
+        self._paths = paths
+
+    def _path(self, path: str) -> Path:
+        if path not in self._paths:
+            raise MissingFileError("this disk", path)
+        return self._paths[path]
+
+
 class TargetRanges:
     """Files of the repositories of a foreign release, by the paths of its listing, each at its listed commit."""
 
@@ -197,6 +210,6 @@ class MixedRanges:
 
 
 __all__ = [
-    "AddressRanges", "DataFileError", "FileIdentity", "FolderRanges", "MissingFileError", "MixedRanges", "Ranges",
-    "TargetRanges", "UnsafePathError", "check_bounds", "data_addresses",
+    "AddressRanges", "DataFileError", "FileIdentity", "FolderRanges", "LocalFiles", "MissingFileError", "MixedRanges",
+    "Ranges", "TargetRanges", "UnsafePathError", "check_bounds", "data_addresses",
 ]  # fmt: skip

@@ -23,12 +23,13 @@ from open360.release.findings import (
     WaivedFinding,
 )
 from open360.release.foreign_target import ForeignTarget
+from open360.release.listed_view import Progress
 from open360.release.reports.dial import dial_of
 from open360.release.reports.openness_evidence import openness_of
 from open360.release.rules import RULES, CannotCheckError, Rule
 from open360.release.rules.rule import MANIFEST_THERE, SPEC_READ, DoesNotApplyError
 from open360.release.targets import FolderTarget, Target
-from open360.release.view import Progress, ReleaseView
+from open360.release.view import ReleaseView
 from open360.schema.spec import ReleaseSpec, Waiver
 
 MAX_FINDINGS_OF_A_RULE = 1000

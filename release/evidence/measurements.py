@@ -28,7 +28,8 @@ from open360.release.targets import FolderTarget
 from open360.schema.spec import AtCheckpoints, Evaluation, ReleaseSpec
 
 if TYPE_CHECKING:
-    from open360.release.view import ReleaseView, SeenCheckpoint
+    from open360.release.listed_view import SeenCheckpoint
+from open360.release.view import ReleaseView
 
 OWN_HARNESS = "open360"
 MAIN = "main"

@@ -10,10 +10,10 @@ from open360.release.findings import EvidenceLevel
 from open360.release.foreign_target import MAIN
 from open360.release.hub_objects import RemoteFile, Repo
 from open360.release.hub_target import HubTarget
+from open360.release.listed_view import CannotCheckError, SeenCheckpoint
 from open360.release.reports.openness import Evidence
 from open360.release.reports.openness_stated import StatedEvidence, joined, some
 from open360.release.rules.storage import all_weight_files
-from open360.release.view import CannotCheckError, SeenCheckpoint
 from open360.schema.corpus import Corpus
 from open360.schema.run import Run
 

@@ -9,8 +9,9 @@ from weakref import WeakKeyDictionary
 from open360.release.evidence.addresses import AddressState, Gone, There, Unreachable
 from open360.release.evidence.declared_addresses import AddressGroup, address_groups
 from open360.release.findings import EvidenceLevel, Finding, Part
+from open360.release.listed_view import CannotCheckError
 from open360.release.rules.rule import SPEC_READ, Rule
-from open360.release.view import CannotCheckError, ReleaseView
+from open360.release.view import ReleaseView
 
 MAX_SHOWN = 3
 FILES_OF_A_CHECKPOINT = ("config.yaml", ".metadata.json", "config.json", "model.safetensors", "model.pt", "train.pt")

@@ -15,8 +15,9 @@ from open360.release.evidence.measurements import (
     measurements,
 )
 from open360.release.findings import EvidenceLevel, Finding, Location, Part
+from open360.release.listed_view import SeenCheckpoint
 from open360.release.rules.rule import SPEC_READ, CannotCheckError, Rule
-from open360.release.view import ReleaseView, SeenCheckpoint
+from open360.release.view import ReleaseView
 
 MAX_SHOWN = 3
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from open360.release.evidence.batch_bytes import ids_of_batch
 from open360.release.findings import EvidenceLevel, Finding, Part
+from open360.release.listed_view import CannotCheckError
 from open360.release.order.spans import OrderError
 from open360.release.rules.data import stated_digests
 from open360.release.rules.rule import SPEC_READ, Rule
-from open360.release.view import CannotCheckError, ReleaseView
+from open360.release.view import ReleaseView
 from open360.schema.run import Run
 
 _COMPARED: WeakKeyDictionary[ReleaseView, set[str]] = WeakKeyDictionary()

@@ -9,9 +9,10 @@ from open360.release.corpus.id_tally import IdTally
 from open360.release.evidence.data_scan import CorpusScan, scans
 from open360.release.evidence.data_scan import special_ids as declared_special_ids
 from open360.release.findings import EvidenceLevel, Finding, Part
+from open360.release.listed_view import CannotCheckError
 from open360.release.rules.data import looks, special_ids, vocabulary_of
 from open360.release.rules.rule import SPEC_READ, Rule
-from open360.release.view import CannotCheckError, ReleaseView
+from open360.release.view import ReleaseView
 from open360.schema.corpus import Corpus
 
 ENOUGH_IDS = 1 << 16  # documents are shorter than this: what stands between them has then been passed

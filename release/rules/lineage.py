@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.hub_objects import Repo
+from open360.release.listed_view import SeenCheckpoint
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.rules.storage import all_weight_files
-from open360.release.view import ReleaseView, SeenCheckpoint
+from open360.release.view import ReleaseView
 from open360.schema.run import Merge, Parent, Run
 
 

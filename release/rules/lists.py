@@ -10,8 +10,9 @@ from open360.release.evidence.addresses import AddressError
 from open360.release.evidence.checkpoint_lists import MAX_LIST_BYTES, ListError, ListRow, parse_list
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.foreign_target import MAIN
+from open360.release.listed_view import CannotCheckError
 from open360.release.rules.rule import SPEC_READ, Rule
-from open360.release.view import CannotCheckError, ReleaseView
+from open360.release.view import ReleaseView
 from open360.schema.run import Run
 from open360.schema.schedule import ScheduleError, tokens_at
 from open360.schema.series import CheckpointList, Series

@@ -9,9 +9,10 @@ from fnmatch import fnmatch
 
 from open360.release.evidence.measurements import Measurement, measurements
 from open360.release.findings import EvidenceLevel, Finding, Part
+from open360.release.listed_view import SeenCheckpoint
 from open360.release.rules.evaluations import listed
 from open360.release.rules.rule import SPEC_READ, Rule
-from open360.release.view import ReleaseView, SeenCheckpoint
+from open360.release.view import ReleaseView
 from open360.schema.names import NAME_PATTERN
 from open360.schema.run import Run
 

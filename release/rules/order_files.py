@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from open360.release.evidence.addresses import Unreachable
 from open360.release.evidence.order_files import IndexContent, OrderFile, content_of, declared_rows, order_files
 from open360.release.findings import EvidenceLevel, Finding, Part
+from open360.release.listed_view import CannotCheckError
 from open360.release.order.spans import OrderError
 from open360.release.rules.rule import SPEC_READ, Rule
-from open360.release.view import CannotCheckError, ReleaseView
+from open360.release.view import ReleaseView
 
 MIN_HEADER_BYTES = 64  # of a NumPy file
 

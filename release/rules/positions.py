@@ -9,8 +9,9 @@ from typing import Any
 from open360.release.building import POSITION_FILE
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.hub_objects import RemoteFile
+from open360.release.listed_view import SeenCheckpoint
 from open360.release.rules.rule import BOTH, SPEC_READ, Rule
-from open360.release.view import ReleaseView, SeenCheckpoint
+from open360.release.view import ReleaseView
 from open360.schema.manifest import CheckpointRecord, RunRecord
 from open360.schema.series import PositionFile
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from open360.release.findings import EvidenceLevel, Finding, Location, Part, Sector, Severity
-from open360.release.view import CannotCheckError, DoesNotApplyError, ReleaseView
+from open360.release.listed_view import CannotCheckError, DoesNotApplyError
+from open360.release.view import ReleaseView
 
 __all__ = ["BOTH", "CannotCheckError", "DoesNotApplyError", "Rule"]
 

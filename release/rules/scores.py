@@ -11,8 +11,9 @@ from open360.release.evidence.evaluation_records import EvaluationRecord
 from open360.release.evidence.measurements import evaluation_name, measurements
 from open360.release.evidence.score_jumps import Point, jumps
 from open360.release.findings import EvidenceLevel, Finding, Part, Severity
+from open360.release.listed_view import SeenCheckpoint
 from open360.release.rules.rule import SPEC_READ, Rule
-from open360.release.view import ReleaseView, SeenCheckpoint
+from open360.release.view import ReleaseView
 
 RANGES = {
     "fraction": (0.0, 1.0),

@@ -8,10 +8,11 @@ from open360.release.building import parts_held
 from open360.release.evidence.declared_names import read_names
 from open360.release.findings import EvidenceLevel, Finding, Location, Part
 from open360.release.hub_objects import Repo
+from open360.release.listed_view import NO_MANIFEST, SeenCheckpoint
 from open360.release.rules.rule import SPEC_READ, CannotCheckError, Rule
 from open360.release.rules.storage import all_weight_files
 from open360.release.survey import revision_root
-from open360.release.view import NO_MANIFEST, ReleaseView, SeenCheckpoint
+from open360.release.view import ReleaseView
 from open360.schema.layout import MANIFEST_FILE
 from open360.schema.manifest import CheckpointRecord, RunRecord
 from open360.schema.run import Run

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from open360.release.building import is_state, weight_files
 from open360.release.findings import EvidenceLevel, Finding, Part, Severity
+from open360.release.listed_view import SeenCheckpoint
 from open360.release.rules.rule import SPEC_READ, Rule
-from open360.release.view import ReleaseView, SeenCheckpoint
+from open360.release.view import ReleaseView
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 LARGEST_DIFFERENCE, HEADER_BYTES = 0.02, 4096

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from open360.release.building import OPTIMIZER_FILE, weight_files
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.hashing import tensors_digest_of
+from open360.release.listed_view import SeenCheckpoint
 from open360.release.rules.architectures import expected_shapes, ignorable
 from open360.release.rules.rule import SPEC_READ, Rule
-from open360.release.view import ReleaseView, SeenCheckpoint
+from open360.release.view import ReleaseView
 from open360.schema.digests import TensorFileError, TensorSpan
 from open360.schema.run import Run
 

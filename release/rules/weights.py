@@ -9,11 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from open360.release.findings import EvidenceLevel, Finding, Part
+from open360.release.listed_view import SeenCheckpoint
 from open360.release.rules.positions import SWAPPED
 from open360.release.rules.rule import SPEC_READ, CannotCheckError, Rule
 from open360.release.rules.tensors import BUILD_AGAIN, UNREADABLE, WRONG_SHAPES
 from open360.release.tensor_statistics import WeightStatistics, distance
-from open360.release.view import ReleaseView, SeenCheckpoint
+from open360.release.view import ReleaseView
 from open360.schema.errors import Open360Error
 from open360.schema.run import Run
 

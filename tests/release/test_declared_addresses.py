@@ -10,11 +10,12 @@ import pytest
 
 from open360.release.evidence.declared_addresses import address_groups
 from open360.release.findings import EvidenceLevel, Sample
+from open360.release.listed_view import CannotCheckError
 from open360.release.local_hub import running_hub
 from open360.release.opening import open_any_target
 from open360.release.rules.addresses import FILES_OF_A_CHECKPOINT, FOLDERS_TRIED, DeadAddress
 from open360.release.targets import FolderTarget
-from open360.release.view import CannotCheckError, ReleaseView
+from open360.release.view import ReleaseView
 from tests.support.foreign_release import ForeignRelease, olmo, put_on_hub
 from tests.support.hub_folder import HubFolder
 from tests.support.page_server import Pages, page_server

@@ -135,7 +135,7 @@ def _paths(run: Run, what: Part, name: str, listed: ListedRevision, step: int | 
         chosen = list(files)
     elif what == "optimizer":
         own = run.hub.optimizer == listed.repo.id and run.hub.optimizer != run.hub.model
-        chosen = [path for path in files if own or is_state(path.rsplit("/", 1)[-1])]
+        chosen = [path for path in files if own or "optim" in path.lower()]
     else:
         chosen = weight_paths(files)
     if not chosen:

@@ -22,7 +22,15 @@ from open360.release.hub_target import HubTarget, open_hub_target
 from open360.release.local_hub import running_hub
 from open360.release.publishing import publish
 from open360.release.pull_selection import SelectionError
-from open360.release.pulling import pull_checkpoint_data, pull_documents, pull_steps, pull_weights
+from open360.release.pulling import (
+    pull_between,
+    pull_checkpoint_data,
+    pull_documents,
+    pull_metrics,
+    pull_rows,
+    pull_steps,
+    pull_weights,
+)
 from open360.release.row_files import RowForm
 from open360.release.staging import OutputError
 from open360.release.targets import FolderTarget, Target
@@ -493,3 +501,70 @@ def test_a_killed_pull_leaves_nothing_visible_and_goes_on(own_hub: HubControl, t
     source = tiny / "runs/tiny/checkpoints/ckpt_001"
     assert all((out / p.relative_to(source)).read_bytes() == p.read_bytes() for p in source.rglob("*") if p.is_file())
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["out"]
+
+
+# Rows, sources, forms, and what lies between checkpoints
+
+
+def test_rows_are_cut_out_of_their_batches(any_target: Target, published: PublishedRelease, tmp_path: Path) -> None:
+    for first, end in ((0, 1), (1, 3), (3, 9), (11, 12)):
+        out = tmp_path / f"rows-{first}"
+        pull_rows(any_target, first, end, out)
+        table = pq.read_table(out / "rows.parquet")
+        assert table.column("row").to_pylist() == list(range(first, end))
+        found = np.array(table.column("token_ids").to_pylist())
+        assert np.array_equal(found, ids_of(published.root, range(6))[first:end])
+        assert provenance(out)["kept_rows"] == {"first": first, "end": end}
+    for first, end in ((12, 13), (11, 13)):
+        with pytest.raises(SelectionError, match="expected: rows 0 to 11"):
+            pull_rows(any_target, first, end, tmp_path / "x")
+
+
+def test_between_checkpoints_lie_whole_chunks(any_target: Target, published: PublishedRelease, tmp_path: Path) -> None:
+    pull_between(any_target, ("ckpt_000", "ckpt_002"), tmp_path / "out")
+    assert set(provenance(tmp_path / "out")["chunks"]) == {"chunk_001", "chunk_002"}
+    assert provenance(tmp_path / "out")["steps"] == {"first": 2, "end": 6}
+    with pytest.raises(SelectionError, match="the earlier one first"):
+        pull_between(any_target, ("ckpt_002", "ckpt_000"), tmp_path / "x")
+
+
+def test_rows_that_hold_a_source_are_kept(any_target: Target, published: PublishedRelease, tmp_path: Path) -> None:
+    pull_checkpoint_data(any_target, "ckpt_001", tmp_path / "all", form="jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "all/rows.jsonl").read_text().splitlines()]
+    sources = {document["source"] for row in rows for document in row["documents"]}
+    for source in sources:
+        pull_checkpoint_data(any_target, "ckpt_001", tmp_path / source, form="jsonl", source=source)
+        kept = [json.loads(line) for line in (tmp_path / source / "rows.jsonl").read_text().splitlines()]
+        assert kept == [row for row in rows if any(document["source"] == source for document in row["documents"])]
+    with pytest.raises(SelectionError, match="none of these rows holds a document of source 'nowhere'"):
+        pull_checkpoint_data(any_target, "ckpt_001", tmp_path / "none", source="nowhere")
+    assert not (tmp_path / "none").exists()
+
+
+def test_native_is_the_published_chunk_and_megatron_holds_its_ids(
+    any_target: Target, published: PublishedRelease, tmp_path: Path
+) -> None:
+    pull_checkpoint_data(any_target, "ckpt_001", tmp_path / "native", form="native")
+    pull_checkpoint_data(any_target, "ckpt_001", tmp_path / "parquet")
+    for inside in ("chunks/chunk_001.parquet", "steps/chunk_001.parquet"):
+        assert (tmp_path / "native" / inside).read_bytes() == (tmp_path / "parquet" / inside).read_bytes()
+    pull_steps(any_target, 1, 3, tmp_path / "megatron", form="megatron")
+    ids = np.fromfile(tmp_path / "megatron/rows.bin", dtype="<u2").reshape(-1, 9)
+    assert np.array_equal(ids, ids_of(published.root, range(1, 4)))
+    assert (tmp_path / "megatron/rows.idx").stat().st_size == 34 + 12 * len(ids) + 8 * (len(ids) + 1)
+
+
+@pytest.mark.parametrize("what", ["optimizer", "metrics"])
+def test_optimizer_and_scores_are_pulled_by_themselves(
+    what: str, any_target: Target, published: PublishedRelease, tmp_path: Path
+) -> None:
+    if what == "optimizer":
+        pull_weights(any_target, "ckpt_001", tmp_path / "out", what="optimizer")
+        expected = {"training_state/optimizer.safetensors"}
+    else:
+        pull_metrics(any_target, "ckpt_001", tmp_path / "out")
+        expected = {"metrics.json", "trace.jsonl"}
+        scores = json.loads((tmp_path / "out/metrics.json").read_text())
+        assert (scores["step"], set(scores["metrics"])) == (4, {"loss", "perplexity"})
+    out = tmp_path / "out"
+    assert {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} == {*expected, "provenance.json"}

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from tokenizers import Tokenizer, decoders, models
 
 from open360.release.hub import HubUnavailableError
 from open360.release.hub_target import HubTarget, open_hub_target
@@ -32,6 +33,8 @@ from open360.release.pulling import (
     pull_weights,
 )
 from open360.release.row_files import RowForm
+from open360.release.row_text import TokenizerError
+from open360.release.shown_rows import shown_steps
 from open360.release.staging import OutputError
 from open360.release.targets import FolderTarget, Target
 from open360.schema.errors import IntegrityError
@@ -568,3 +571,31 @@ def test_optimizer_and_scores_are_pulled_by_themselves(
         assert (scores["step"], set(scores["metrics"])) == (4, {"loss", "perplexity"})
     out = tmp_path / "out"
     assert {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} == {*expected, "provenance.json"}
+
+
+def test_text_is_decoded_by_the_tokenizer_of_the_corpus(tiny: Path, tmp_path: Path) -> None:
+    words = [chr(ord("A") + number) for number in range(32)]
+    backend = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="A"))
+    backend.decoder = decoders.Fuse()
+    path = "corpora/words/tokenizer/tokenizer.json"
+    with_old = FolderTarget(tiny)
+    with pytest.raises(TokenizerError):
+        pull_steps(with_old, 2, 2, tmp_path / "out", form="text")
+    (tiny / path).write_text(backend.to_str())
+    with pytest.raises(IntegrityError, match=r"tokenizer\.json"):
+        pull_steps(with_old, 2, 2, tmp_path / "out", form="text")
+    manifest = json.loads((tiny / "manifest.json").read_text())
+    (record,) = [file for file in manifest["files"] if file["path"] == path]
+    data = (tiny / path).read_bytes()
+    record |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (tiny / "manifest.json").write_text(json.dumps(manifest))
+    target = FolderTarget(tiny)
+    pull_steps(target, 2, 2, tmp_path / "out", form="text")
+    rows = ids_of(tiny, range(2, 3))
+    expected = "".join(
+        f"── step 2 · row {4 + at}\n{''.join(words[token] for token in row)}\n\n" for at, row in enumerate(rows)
+    )
+    assert (tmp_path / "out/rows.txt").read_text() == expected
+    assert "".join(shown_steps(target, 2, 3)) == expected
+    pull_checkpoint_data(target, "ckpt_001", tmp_path / "whole", form="text")
+    assert (tmp_path / "whole/rows.txt").read_text().startswith(expected)

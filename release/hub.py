@@ -15,10 +15,10 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
@@ -56,6 +56,7 @@ from open360.release.hub_patience import Patience
 from open360.release.hub_transport import ClientParts, Opened, SlowAnswerError, Transport
 from open360.release.pacing import ANONYMOUS, WITH_TOKEN, Kind, Pacer, Quota
 from open360.schema.errors import IntegrityError
+from open360.schema.names import NAME_PATTERN
 
 __all__ = [
     "Hub",
@@ -68,6 +69,7 @@ __all__ = [
     "HubUnavailableError",
 ]
 
+ANSWERED = re.compile(rf"/api/(?:models|datasets)/({NAME_PATTERN}/{NAME_PATTERN})/refs$")
 PUBLIC_HUB = "https://huggingface.co"
 MAX_TREE_FILES = 500_000
 WORTH_GOING_ON = 1 << 16  # bytes that must have come in a few tries, for more of them
@@ -133,15 +135,22 @@ class Hub:
     # Reading
 
     def refs(self, repo: Repo) -> Refs:
-        """Branches and tags."""
+        """Branches and tags. A repository that was renamed answers under its new name, which is told."""
         url = f"{self._api_url(repo)}/refs"
-        return self._reading(str(repo), "api", lambda: parse_refs(self._transport.body(url, MAX_REFS_BYTES)[0]))
+
+        def get() -> Refs:
+            body = self._transport.body(url, MAX_REFS_BYTES)
+            answered = ANSWERED.search(urlsplit(body.url).path)
+            name = answered[1] if answered is not None else repo.id
+            return replace(parse_refs(body.data), renamed=name if name.casefold() != repo.id.casefold() else None)
+
+        return self._reading(str(repo), "api", get)
 
     def commit_of(self, repo: Repo, revision: str) -> str:
         """The commit that a branch or tag stands for now."""
         url = f"{self._api_url(repo)}/revision/{quote(revision, safe='')}?expand[]=sha"
         thing = f"{repo} at '{revision}'"
-        return self._reading(thing, "api", lambda: parse_info(self._transport.body(url, MAX_INFO_BYTES)[0]))
+        return self._reading(thing, "api", lambda: parse_info(self._transport.body(url, MAX_INFO_BYTES).data))
 
     def first_commit(self, repo: Repo) -> str:
         """The commit that the repository began with."""
@@ -337,8 +346,9 @@ class Hub:
         """The pages of a listing, each tried again by itself."""
 
         def get(at: str) -> tuple[ResultT, str | None]:
-            data, after = self._transport.body(at, MAX_PAGE_BYTES)
-            return parse(data), self._transport.check_next(url, after, seen) if after is not None else None
+            body = self._transport.body(at, MAX_PAGE_BYTES)
+            after = body.next_url
+            return parse(body.data), self._transport.check_next(body.url, after, seen) if after is not None else None
 
         seen: set[str] = set()
         at: str | None = url

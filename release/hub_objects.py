@@ -32,10 +32,11 @@ class RemoteFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Refs:
-    """Branches and tags of a repository, each with its commit."""
+    """Branches and tags of a repository, each with its commit; `renamed` is its name now, when it is another one."""
 
     branches: dict[str, str]
     tags: dict[str, str]
+    renamed: str | None = None
 
     def commit_of(self, revision: str) -> str | None:
         """The commit of a branch, else of a tag, of that name."""

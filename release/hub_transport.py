@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from open360.release.hub_answers import WrongAnswerError, take
@@ -73,6 +73,15 @@ class Opened:
     headers: Sequence[Mapping[str, str]]
     blocks: Iterator[bytes]
     next_url: str | None
+    url: str
+
+
+class Body(NamedTuple):
+    """A whole answer of the API, the address of the page after it, and the address that gave it in the end."""
+
+    data: bytes
+    next_url: str | None
+    url: str
 
 
 class Transport:
@@ -107,18 +116,19 @@ class Transport:
                         headers=told,
                         blocks=self._blocks(answer, begun),
                         next_url=_next_url(answer),
+                        url=str(request.url),
                     )
                     return
                 request = self._redirected(answer, abroad=abroad)
         raise WrongAnswerError(f"expected at most {MAX_REDIRECTS} redirects, found more: they may go round in a circle")
 
-    def body(self, url: str, max_bytes: int) -> tuple[bytes, str | None]:
-        """A whole answer of the API of at most `max_bytes`, and the address of the page after it."""
+    def body(self, url: str, max_bytes: int) -> Body:
+        """A whole answer of the API of at most `max_bytes`."""
         with self.opened("api", url, {}, abroad=False) as answer:
             data = take(answer.blocks, 0, max_bytes + 1)
             if len(data) > max_bytes:
                 raise WrongAnswerError(f"expected an answer of at most {max_bytes} bytes, found more")
-            return data, answer.next_url
+            return Body(data, answer.next_url, answer.url)
 
     def check_next(self, first: str, url: str, seen: set[str]) -> str:
         """The address of a next page, when it is one: of the same listing on the same Hub, and not seen before."""

@@ -26,7 +26,7 @@ from open360.release.local_hub import (
 )
 from open360.release.local_hub.objects import ObjectStore
 from open360.release.local_hub.quota import ApiQuota, KeepQuota
-from open360.release.local_hub.refusals import RefusalError
+from open360.release.local_hub.refusals import MovedError, RefusalError
 from open360.release.local_hub.repositories import RepositoryStore
 from open360.release.local_hub.requests import Hub
 from open360.release.local_hub.xet_store import XetStore
@@ -105,9 +105,13 @@ def _check_format(directory: Path) -> None:
         raise RefusalError(500, f"{directory}: expected a local Hub of format {FORMAT.strip()}, found {found}")
 
 
-async def _refuse(_request: Request, error: Exception) -> Response:
+async def _refuse(request: Request, error: Exception) -> Response:
     if not isinstance(error, RefusalError):
         raise error
+    if isinstance(error, MovedError):
+        query = f"?{request.url.query}" if request.url.query else ""
+        path = request.url.path.replace(f"/{error.old}", f"/{error.new}", 1)
+        return Response(status_code=error.status, headers={"Location": path + query})
     headers = {"X-Error-Message": error.message.replace("\n", " ").encode("ascii", "replace").decode()[:1000]}
     if error.code is not None:
         headers["X-Error-Code"] = error.code
@@ -155,6 +159,7 @@ def _shared_routes() -> list[Route]:
         _route("POST", "/api/validate-yaml", front_matter.validate_yaml),
         _route("POST", "/api/repos/create", repo_routes.create_repo),
         _route("DELETE", "/api/repos/delete", repo_routes.delete_repo),
+        _route("POST", "/api/repos/move", repo_routes.move_repo),
         _route("PUT", "/api/uploads/{upload}", lfs_routes.put_object),
         _route("PUT", "/api/uploads/{upload}/parts/{number}", lfs_routes.put_part),
         _route("POST", "/api/uploads/{upload}/complete", lfs_routes.complete_parts),

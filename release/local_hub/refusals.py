@@ -26,6 +26,14 @@ class RefusalError(Open360Error):
         super().__init__(message)
 
 
+class MovedError(RefusalError):
+    """The repository has another name now: clients are sent there."""
+
+    def __init__(self, old: str, new: str) -> None:
+        self.old, self.new = old, new
+        super().__init__(307, f"Repository {old} is now {new}")
+
+
 def no_repository(name: str) -> RefusalError:
     """The repository does not exist on this Hub."""
     return RefusalError(404, f"Repository not found: {name}", code="RepoNotFound")

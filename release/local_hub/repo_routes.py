@@ -87,6 +87,16 @@ async def delete_repo(request: Request) -> Response:
     return Response("OK")
 
 
+async def move_repo(request: Request) -> Response:
+    """Give a repository another name."""
+    require_token(request)
+    data = await read_json(request)
+    kind = text(data, "type", "model") + "s"
+    old, new = (parse_repo(kind, *text(data, key).split("/", 1)) for key in ("fromRepo", "toRepo"))
+    await run_in_threadpool(hub_of(request).repositories.rename, old, new)
+    return Response("OK")
+
+
 async def show_repo(request: Request) -> Response:
     """Describe a repository at a revision (`main` by default)."""
     revision = part(request, "revision") if "revision" in request.path_params else "main"

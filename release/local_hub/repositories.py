@@ -24,7 +24,7 @@ from typing import Any
 
 from open360.release.local_hub import git_objects
 from open360.release.local_hub.names import KINDS, RepoId, is_commit_prefix
-from open360.release.local_hub.refusals import RefusalError, no_repository, no_revision
+from open360.release.local_hub.refusals import MovedError, RefusalError, no_repository, no_revision
 from open360.schema import atomic
 
 
@@ -116,12 +116,29 @@ class RepositoryStore:
             # Every writer replaces the file, so what has the same inode, time and size has the same content.
             status = (self._folder(repo) / "repository.json").stat()
         except (FileNotFoundError, NotADirectoryError):
-            raise no_repository(str(repo)) from None
+            raise self._moved(repo) or no_repository(str(repo)) from None
         version = (status.st_ino, status.st_mtime_ns, status.st_size)
         known = self._known.get(repo)
         if known is None or known[0] != version:
             known = self._known[repo] = (version, self._load(repo))
         return known[1]
+
+    def rename(self, repo: RepoId, new: RepoId) -> None:
+        """Give a repository another name; the old one leads there. Raise `RefusalError` (404, 409)."""
+        with self._locked(repo):
+            self.get(repo)
+            if self._folder(new).exists():
+                raise RefusalError(409, f"The name {new} is taken")
+            self._folder(new).parent.mkdir(parents=True, exist_ok=True)
+            self._folder(repo).rename(self._folder(new))
+        atomic.write_bytes(self._folder(repo) / "moved.json", json.dumps({"to": str(new)}).encode())
+
+    def _moved(self, repo: RepoId) -> RefusalError | None:
+        try:
+            told = json.loads((self._folder(repo) / "moved.json").read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return MovedError(str(repo), told["to"])
 
     def _load(self, repo: RepoId) -> Repository:
         """Read a repository as it is now; a writer, who holds the lock, starts from nothing else."""

@@ -316,6 +316,47 @@ class RepositoryMissing(Rule):
                 yield self.finding(place, repo.id, f"{repo}: {message}", "publish it, or correct its name")
 
 
+class RepositoryRenamed(Rule):
+    """A repository has another name than the release says.
+
+    ## What it does
+    Notes where the Hub sends who asks for a repository. Names that the spec lists as `aliases` of the run or of the
+    data are known, and no finding.
+
+    ## Why is this bad?
+    The redirect lasts until somebody takes the old name. From then on scripts and papers load what a stranger put
+    there.
+
+    ## Example
+    `hub: {model: LLM360/Amber}`, and the Hub answers as `IFM/Amber`.
+
+    ## Remedy
+    Name the repository as it is called now, and list the old name in `former`.
+
+    ## Seen in practice
+    The organisation of LLM360 was renamed on the Hub after its releases; papers and code name the old one.
+    """
+
+    code = "HUB008"
+    name = "repository-renamed"
+    severity = Severity.WARNING
+    level = EvidenceLevel.LISTED
+    requires = frozenset({SPEC_READ})
+    part = Part.REPOSITORY
+
+    def check(self, release: ReleaseView) -> Iterator[Finding]:
+        """One finding for each repository."""
+        spec = release.spec
+        known = {name.casefold() for run in spec.all_runs() for name in run.hub.aliases}
+        known |= {name.casefold() for corpus in spec.corpora if corpus.repository for name in corpus.repository.aliases}
+        for repo in release.repositories:
+            refs = release.survey.refs(repo)
+            if refs is not None and refs.renamed is not None and refs.renamed.casefold() not in known:
+                message = f"the Hub answers as '{refs.renamed}': the repository was renamed"
+                fix = "name it as it is called now, and list the old name in 'former'"
+                yield self.finding(str(repo), repo.id, message, fix)
+
+
 class ServedBytesDiffer(Rule):
     """The Hub serves other bytes than it lists.
 

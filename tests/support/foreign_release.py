@@ -42,6 +42,7 @@ class ForeignRelease:
     pages: dict[str, bytes] = field(default_factory=dict)
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     moved: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
     golden: dict[int, str] = field(default_factory=dict)
 
     def parsed(self) -> ReleaseSpec:
@@ -78,6 +79,8 @@ def put_on_hub(release: ForeignRelease, folder: HubFolder, pages: Pages) -> byte
     text = _fill(release, pages.url, heads)
     for place in release.moved:
         folder.move(*place.split("@", 1))
+    for name, new in release.renamed.items():
+        folder.rename(name, new)
     return text.encode()
 
 
@@ -411,6 +414,10 @@ def _move(release: ForeignRelease, place: str) -> None:
     release.moved.append(place)
 
 
+def _rename(release: ForeignRelease, what: dict[str, str]) -> None:
+    release.renamed[what["from"]] = what["to"]
+
+
 def _tag(release: ForeignRelease, what: dict[str, str]) -> None:
     name, _, branch = what["at"].partition("@")
     release.tags.setdefault(name, {})[what["tag"]] = branch
@@ -446,5 +453,6 @@ CHANGES: dict[str, Callable[[ForeignRelease, Any], None]] = {
     "move": _move,  # REPO@BRANCH: a further commit, after the spec was finished
     "swapped": _swapped,  # {at}: the Hub lists the file as it is, and serves one with another last bit
     "nan": _nan,  # REPO@BRANCH/path: let a weight of a safetensors file be NaN
+    "rename": _rename,  # {from: REPO, to: REPO}: the Hub sends who asks for the old name to the new one
     "tag": _tag,  # {at: REPO@BRANCH, tag}
 }

@@ -83,6 +83,10 @@ class HubFolder:
             repo_id(name), branch, title="Add files", message="", edit=lambda head: {**head.files, **added}
         )
 
+    def rename(self, name: str, new: str) -> None:
+        """Give a repository another name, to which the old one leads."""
+        self.repositories.rename(repo_id(name), repo_id(new))
+
     def tag(self, name: str, tag: str, branch: str) -> None:
         """Tag what a branch stands for now."""
         self.repositories.change(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from open360.release.foreign_rows import ReadPlan, spans_of
+from open360.release.foreign_rows import spans_of
 from open360.release.foreign_selection import Chosen
 from open360.release.order.resolver import ChunkPart, UnresolvableOrderError
 from open360.release.pull_selection import SelectionError
+from open360.release.read_plan import ReadPlan
 from open360.release.row_files import Form
 from open360.release.row_sources import TrainingRows
 from open360.release.targets import check_path

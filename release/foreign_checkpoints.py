@@ -18,13 +18,13 @@ from open360.release.checkpoint_pulling import METRICS_FILE
 from open360.release.evidence.measurements import measurements
 from open360.release.findings import EvidenceLevel
 from open360.release.foreign_provenance import ForeignPull, repositories
-from open360.release.foreign_rows import ReadPlan
 from open360.release.foreign_selection import find_checkpoint, find_run
 from open360.release.foreign_target import MAIN, ForeignTarget, PartOfTarget
 from open360.release.hub_objects import RemoteFile, Repo
 from open360.release.order.spans import Span
 from open360.release.provenance import PROVENANCE_FILE
 from open360.release.pull_selection import SelectionError
+from open360.release.read_plan import ReadPlan
 from open360.release.staging import check_output, move_file, staged
 from open360.release.survey import ListedRevision
 from open360.release.targets import TargetError

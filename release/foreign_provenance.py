@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from open360.release.foreign_rows import ReadPlan
 from open360.release.foreign_selection import Chosen
 from open360.release.foreign_target import ForeignTarget
 from open360.release.provenance import PROVENANCE_FILE, PROVENANCE_VERSION, PlannedRead, written_files
+from open360.release.read_plan import ReadPlan
 from open360.release.row_sources import Needed, TrainingRows
 from open360.release.survey import ListedRevision
 from open360.release.whole_files import FetchedWhole, WholeFile

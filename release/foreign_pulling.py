@@ -29,7 +29,6 @@ from open360.release.chosen_files import (
 from open360.release.foreign_provenance import ForeignPull, doubts_about, facts_of_rows
 from open360.release.foreign_rows import (
     BatchDigests,
-    ReadPlan,
     RowPiece,
     plan_rows,
     read_pieces,
@@ -45,6 +44,7 @@ from open360.release.order.resolver import ChunkPart
 from open360.release.order.spans import Span
 from open360.release.provenance import PROVENANCE_FILE
 from open360.release.pull_selection import SelectionError
+from open360.release.read_plan import ReadPlan
 from open360.release.release_tokenizer import tokenizer_of_foreign
 from open360.release.row_files import FILE_NAMES, Form, write_rows
 from open360.release.row_sources import TrainingRows
@@ -54,6 +54,7 @@ from open360.release.whole_files import FetchedWhole, WholeFile, fetch_whole
 
 Progress = Callable[[int, int, str], None]
 MAX_LABELS = 40
+GROUP_IDS = 1 << 19  # in a row group of Parquet: what is written of it is in memory several times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +128,16 @@ def carry_out(
             render = text_form(rows, chosen, color=False) if prepared.form == "text" else None
             count = chosen.rows if rows.resolver.exact and chosen.source is None else None
             row_len = rows.reader.row_len
-            found = write_rows(tables, prepared.form, path, schema=schema, row_len=row_len, rows=count, render=render)
+            found = write_rows(
+                tables,
+                prepared.form,
+                path,
+                schema=schema,
+                row_len=row_len,
+                rows=count,
+                render=render,
+                group_rows=max(GROUP_IDS // row_len, 1),
+            )
             _check_source(prepared, found)
         verified = [f"{one.file.name}: {one.proof}" for one in fetched if one.proof is not None]
         verified += [f"batch {step}: the digest that the spec states" for step in digests.proved]
@@ -204,9 +214,11 @@ def _tables(
     def found() -> Iterator[pa.Table]:
         for piece in digests.watch(read_pieces(rows, chosen)):
             _remember(prepared.labels, piece.sources)
+            step = piece.step
             yield from tables_of([piece], schema, chosen.source)
+            del piece
             if progress is not None:
-                progress(piece.step + 1 - first, total, f"batch {piece.step}")
+                progress(step + 1 - first, total, f"batch {step}")
 
     return found(), schema
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from open360.release.corpus.chunk_file import little_endian_ids
 from open360.release.foreign_selection import Chosen
 from open360.release.formats.rows import Ids, RowBlock
 from open360.release.order.file_rows import RowSpan
-from open360.release.order.spans import Span
-from open360.release.provenance import PlannedRead
+from open360.release.read_plan import ReadPlan
+from open360.release.row_files import id_type
 from open360.release.row_sources import TrainingRows
 from open360.release.targets import TargetError
 from open360.schema.errors import IntegrityError
@@ -27,67 +29,10 @@ from open360.schema.errors import IntegrityError
 PIECE_IDS = 8 << 20
 WINDOW_ROWS = 1 << 16
 SPANS_AT_A_TIME = 4096
-LISTED_READS = 10_000
 
 
 class NoSourcesError(TargetError):
     """The rows do not say which source they are from."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileReads:
-    """What is read of a file: how many ranges, and their bytes; `begin` and `end` enclose them all."""
-
-    path: str
-    ranges: int
-    bytes: int
-    begin: int
-    end: int
-
-
-@dataclass(kw_only=True)
-class ReadPlan:
-    """What is read of all files. Of very many ranges only their sum is kept (`reads` is None then)."""
-
-    files: dict[str, FileReads] = field(default_factory=dict)
-    reads: list[PlannedRead] | None = field(default_factory=list)
-    estimated: bool = False
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of all of them."""
-        return sum(file.bytes for file in self.files.values())
-
-    def add(self, span: Span, *, estimated: bool) -> None:
-        """Count a range; one that goes on where the last one of its file ends, or begins where it began, joins it."""
-        self.estimated |= estimated
-        known = self.files.get(span.path)
-        if known is None:
-            size = span.end - span.begin
-            self.files[span.path] = FileReads(path=span.path, ranges=1, bytes=size, begin=span.begin, end=span.end)
-            self._listed(span, joined=False)
-            return
-        joined = known.end == span.begin or (estimated and span.begin == known.begin)
-        new = max(span.end - known.end, 0) if estimated and joined else span.end - span.begin
-        self.files[span.path] = FileReads(
-            path=span.path,
-            ranges=known.ranges + (not joined),
-            bytes=known.bytes + new,
-            begin=min(known.begin, span.begin),
-            end=max(known.end, span.end),
-        )
-        self._listed(span, joined=joined)
-
-    def _listed(self, span: Span, *, joined: bool) -> None:
-        if self.reads is None:
-            return
-        last = self.reads[-1] if self.reads else None
-        if joined and last is not None and last.path == span.path:
-            self.reads[-1] = PlannedRead(path=span.path, begin=last.begin, end=max(last.end, span.end))
-        elif len(self.reads) < LISTED_READS:
-            self.reads.append(PlannedRead(path=span.path, begin=span.begin, end=span.end))
-        else:
-            self.reads = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,9 +116,11 @@ def cut_pieces(rows: TrainingRows, chosen: Chosen, blocks: Iterable[RowBlock]) -
         left, skipped = left - count, 0
         while count:
             ids, sources = supply.take(min(count, at_a_time))
-            count -= len(ids)
+            taken = len(ids)
+            count -= taken
             yield RowPiece(step=step, first_row=row, ids=ids, sources=sources, is_last=not count, is_whole=is_whole)
-            row += len(ids)
+            del ids, sources  # before the next ones are put together
+            row += taken
     supply.end()
 
 
@@ -209,7 +156,8 @@ class _Supply:
 
 
 class BatchDigests:
-    """Digests of batches as they go by, compared with those that the spec states (`golden_batches`).
+    """Digests of batches as they go by, compared with those that the spec states (`golden_batches`); no id may lie
+    beyond the model's vocabulary.
 
     Attributes:
         found: digest of each batch that was asked for whole.
@@ -220,18 +168,33 @@ class BatchDigests:
         self._rows = rows
         self._golden = {golden.step: golden.sha256 for golden in rows.run.golden_batches}
         self._open = hashlib.sha256()
+        size = rows.run.architecture.get("vocab_size")
+        self._vocabulary = size if isinstance(size, int) else None
         self.found: dict[int, str] = {}
         self.proved: list[int] = []
 
     def watch(self, pieces: Iterable[RowPiece]) -> Iterator[RowPiece]:
         """The same pieces. Raises IntegrityError before a batch is given that is not the one that the spec states."""
         for piece in pieces:
+            self._check_ids(piece)
             self._open.update(little_endian_ids(piece.ids))
             if piece.is_last:
                 digest, self._open = self._open.hexdigest(), hashlib.sha256()
                 if piece.is_whole:
                     self._compare(piece.step, digest)
             yield piece
+            del piece
+
+    def _check_ids(self, piece: RowPiece) -> None:
+        """A model has no weights for an id beyond its vocabulary: what holds one is no row of its training."""
+        highest = int(piece.ids.max()) if piece.ids.size and self._vocabulary is not None else -1
+        if self._vocabulary is not None and highest >= self._vocabulary:
+            raise IntegrityError(
+                f"batch {piece.step} of run '{self._rows.run.name}'",
+                f"ids below its vocabulary of {self._vocabulary}",
+                str(highest),
+                "the order, the data or the spec is another one; see 'open360 validate'",
+            )
 
     def _compare(self, step: int, digest: str) -> None:
         self.found[step] = digest
@@ -262,11 +225,13 @@ def tables_of(pieces: Iterable[RowPiece], schema: pa.Schema, source: str | None)
     """Pieces as tables of a schema, only with rows of a source where one is named."""
     for piece in pieces:
         count, row_len = piece.ids.shape
-        ends = pa.array(np.arange(count + 1, dtype=np.int32) * np.int32(row_len))
-        ids = pa.array(piece.ids.reshape(-1).astype(schema.field("token_ids").type.value_type.to_pandas_dtype()))
+        ends = _numbers(np.arange(count + 1, dtype=np.int32) * np.int32(row_len), pa.int32())
+        ids = _numbers(
+            piece.ids.reshape(-1).astype(id_type(schema), copy=False), schema.field("token_ids").type.value_type
+        )
         columns = [
-            pa.array(np.arange(piece.first_row, piece.first_row + count, dtype=np.int64)),
-            pa.array(np.full(count, piece.step, dtype=np.int64)),
+            _numbers(np.arange(piece.first_row, piece.first_row + count, dtype=np.int64), pa.int64()),
+            _numbers(np.full(count, piece.step, dtype=np.int64), pa.int64()),
             pa.ListArray.from_arrays(ends, ids),
         ]
         if "source" in schema.names:
@@ -275,4 +240,11 @@ def tables_of(pieces: Iterable[RowPiece], schema: pa.Schema, source: str | None)
         if source is not None:
             kept = np.array([label == source for label in piece.sources or ()], dtype=bool)
             table = table.filter(pa.array(kept)) if not kept.all() else table
+        del piece, ends, ids, columns
         yield table
+        del table
+
+
+def _numbers(numbers: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """An array over the same memory; `pa.array` would copy it, and import pandas."""
+    return pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])

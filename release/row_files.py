@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from open360.release.corpus.chunk_file import PARQUET_OPTIONS, flat_ids
+from open360.release.corpus.chunk_file import PARQUET_OPTIONS
 from open360.schema.errors import Open360Error
 
 RowForm = Literal["parquet", "jsonl", "npy", "megatron", "text"]
@@ -50,10 +50,11 @@ def write_rows(
     row_len: int,
     rows: int | None = None,
     render: Render | None = None,
+    group_rows: int | None = None,
 ) -> int:
     """Write rows, in order, to a file of the given form; returns how many there were.
 
-    * `parquet`: all columns, one row group a table.
+    * `parquet`: all columns, one row group a table, or for every `group_rows` of its rows.
     * `jsonl`: one object a row with all columns.
     * `npy`: the ids alone, shape `(rows, row_len)`, in the type of `schema`.
     * `megatron`: the ids alone in `.bin`, one sequence and document a row in `.idx` beside it.
@@ -63,13 +64,13 @@ def write_rows(
     """
     counted = _Counted(tables, row_len)
     if form == "parquet":
-        _write_parquet(counted, path, schema)
+        _write_parquet(counted, path, schema, group_rows)
     elif form == "jsonl":
         _write_json_lines(counted, path)
     elif form == "npy":
-        _write_numpy(counted, path, _id_type(schema), row_len)
+        _write_numpy(counted, path, id_type(schema), row_len)
     elif form == "megatron":
-        _write_megatron(counted, path, _id_type(schema), row_len)
+        _write_megatron(counted, path, id_type(schema), row_len)
     else:
         _write_text(counted, path, render)
     if rows is not None and counted.rows != rows:
@@ -85,7 +86,7 @@ class _Counted:
 
     def __iter__(self) -> Iterator[pa.Table]:
         for table in self._tables:
-            ids = len(flat_ids(table))
+            ids = len(ids_of(table))
             if ids != table.num_rows * self._row_len:
                 raise RowFormError(
                     f"rows {self.rows} to {self.rows + table.num_rows}: expected rows of {self._row_len} ids, "
@@ -94,17 +95,31 @@ class _Counted:
             self.rows += table.num_rows
             if table.num_rows:
                 yield table
+            del table  # before the next one is made
 
 
-def _id_type(schema: pa.Schema) -> np.dtype[Any]:
-    found: np.dtype[Any] = np.dtype(schema.field("token_ids").type.value_type.to_pandas_dtype())
-    return found
+def ids_of(table: pa.Table) -> NDArray[Any]:
+    """All ids of a table, one after the other, over its own memory. (Arrow's `to_numpy` would import pandas.)"""
+    ids = table.column("token_ids").combine_chunks().flatten()
+    if ids.null_count:
+        raise RowFormError(f"expected ids in every place of a row, found {ids.null_count} places without")
+    dtype = np.dtype(str(ids.type))
+    if not len(ids):
+        return np.empty(0, dtype=dtype)
+    return np.frombuffer(ids.buffers()[1], dtype=dtype)[ids.offset : ids.offset + len(ids)]
 
 
-def _write_parquet(tables: Iterable[pa.Table], path: Path, schema: pa.Schema) -> None:
+def id_type(schema: pa.Schema) -> np.dtype[Any]:
+    """The type of the ids of a schema."""
+    return np.dtype(str(schema.field("token_ids").type.value_type))
+
+
+def _write_parquet(tables: Iterable[pa.Table], path: Path, schema: pa.Schema, group_rows: int | None) -> None:
     with pq.ParquetWriter(path, schema, **PARQUET_OPTIONS) as writer:
         for table in tables:
-            writer.write_table(table, row_group_size=table.num_rows)
+            writer.write_table(table, row_group_size=group_rows or table.num_rows)
+            pa.default_memory_pool().release_unused()
+            del table
 
 
 def _write_json_lines(tables: Iterable[pa.Table], path: Path) -> None:
@@ -166,4 +181,4 @@ def _write_text(tables: Iterable[pa.Table], path: Path, render: Render | None) -
 
 
 def _ids(table: pa.Table, dtype: np.dtype[Any]) -> NDArray[Any]:
-    return np.ascontiguousarray(flat_ids(table), dtype=dtype)
+    return np.ascontiguousarray(ids_of(table), dtype=dtype)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from open360.release.corpus.chunk_file import flat_ids
+from open360.release.row_files import ids_of
 from open360.schema.corpus import Corpus
 from open360.schema.errors import Open360Error
 
@@ -93,11 +93,11 @@ class TextForm:
 
     def __call__(self, table: pa.Table) -> Iterator[str]:
         """The rows of a table with the columns of a chunk, or of rows of others."""
-        row_len = len(flat_ids(table)) // max(table.num_rows, 1)
+        row_len = len(ids_of(table)) // max(table.num_rows, 1)
         names = table.column_names
         for at in range(table.num_rows):
             row = table.slice(at, 1)
-            ids = flat_ids(row).astype(np.int64)
+            ids = ids_of(row).astype(np.int64)
             told = {name: row.column(name)[0].as_py() for name in ("step", "row", "source") if name in names}
             yield self._head(told)
             documents = row.column("documents")[0].as_py() if "documents" in names else None

@@ -411,3 +411,66 @@ def test_a_folder_that_exists_is_not_touched(hub: HubControl, pages: Pages, tmp_
     with pytest.raises(OutputError):
         pull(there, tmp_path / "out", steps=(0, 1))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+# Files at plain addresses that a list names, one of them twice
+
+
+def listed_at_addresses() -> Any:
+    release = RELEASES["olmo"]()
+    old = next(line for line in release.spec.splitlines() if "{dataset: allenai/olmo-mix-nano, revision:" in line)
+    files = next(line for line in release.spec.splitlines() if "part-{index:03d}-00000.npy" in line)
+    change(release, [
+        {"spec": {"old": old, "new": '    repository: {url: "{pages}/data"}'}},
+        {"spec": {"old": files, "new": (
+            '    files: {listed: "{pages}/lists/files.txt", listed_sha256: "{sha256:/lists/files.txt}"}'
+        )}},
+    ])  # fmt: skip
+    names = [f"preprocessed/part-{number:03d}-00000.npy" for number in (0, 1, 0)]
+    release.pages["/lists/files.txt"] = "\n".join(names).encode()
+    shards = release.repos["datasets/allenai/olmo-mix-nano"]["main"]
+    release.pages |= {f"/data/{name}": data for name, data in shards.items() if isinstance(data, bytes)}
+    release.golden = {}
+    return release
+
+
+def test_files_of_a_list_are_ordered_by_it_and_repetitions_count(hub: HubControl, pages: Pages, tmp_path: Path) -> None:
+    there = open_release("olmo", hub, pages, tmp_path, listed_at_addresses())
+    order = np.arange(36, dtype=np.uint32)
+    np.random.Generator(np.random.PCG64(42)).shuffle(order)
+    rows = np.concatenate([OLMO, OLMO[:12]])[order]
+    pull(there, tmp_path / "out", run="olmo-nano-stage2", steps=(0, 6))
+    np.testing.assert_array_equal(ids_in(tmp_path / "out", "parquet"), rows[:24])
+    record = provenance(tmp_path / "out")
+    assert [(needed["kind"], needed["verified"]) for needed in record["order"]["needed"]] == [
+        ("list", True), ("sizes", False)
+    ]  # fmt: skip
+    assert any("its host states no digest" in line for line in record["not_verified"])
+    assert record["order"]["numpy"] == np.__version__
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "error"),
+    [
+        ("/data/preprocessed/part-001-00000.npy", None, "part-001-00000"),
+        ("/data/preprocessed/part-001-00000.npy", b"<!DOCTYPE html><html>" + b" " * 379, "page of HTML|its vocabulary"),
+        ("/data/preprocessed/part-001-00000.npy", b"x" * 300, "expected"),
+        ("/lists/files.txt", b"preprocessed/part-000-00000.npy", "expected the list with sha256"),
+        ("/lists/files.txt", None, "404"),
+    ],
+)
+def test_faults_of_a_plain_server_are_named(
+    path: str, data: bytes | None, error: str, hub: HubControl, pages: Pages, tmp_path: Path
+) -> None:
+    there = open_release("olmo", hub, pages, tmp_path, listed_at_addresses())
+    prepared = None
+    if path.startswith("/data") and data is not None:  # changed between looking and reading
+        prepared = prepare_rows(there.target, Wanted(run="olmo-nano-stage2", steps=(0, 6)))
+    if data is None:
+        del pages.content[path]
+    else:
+        pages.content[path] = data
+    with pytest.raises((AddressError, IntegrityError), match=error):
+        prepared = prepared or prepare_rows(there.target, Wanted(run="olmo-nano-stage2", steps=(0, 6)))
+        carry_out(prepared, tmp_path / "out")
+    assert nothing_there(tmp_path)

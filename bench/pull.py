@@ -4,6 +4,9 @@ A release with real-sized batches (64 rows of 2,049 ids, one row group each) is 
 is pulled from it: cold (nothing known but ORG/NAME), with tag, manifest and step table read before, and as a second
 command with a full commit and the caches on disk. Bytes and requests are those that the Hub counts. The reference is
 the stored row group; footer and step table are the only other parts of the data that may be read, once a chunk.
+
+Beside it a release of others with Pythia's layout: raw rows of 2,049 uint16 ids, 1,024 a batch, in shards that rows
+straddle. The reference are the bytes of the batch's rows.
 """
 
 from __future__ import annotations
@@ -25,10 +28,14 @@ import pyarrow as pa
 from ratios import Row, table
 
 from open360.release.corpus.chunk_file import Batch, Group, chunk_schema, write_chunk
+from open360.release.foreign_pulling import carry_out, prepare_rows
+from open360.release.foreign_selection import Wanted
+from open360.release.foreign_target import ForeignTarget
 from open360.release.hub import Hub
-from open360.release.hub_objects import Repo
+from open360.release.hub_objects import Repo, Upload
 from open360.release.hub_target import HubTarget, open_hub_target
 from open360.release.local_hub import running_hub
+from open360.release.opening import open_any_target
 from open360.release.publishing import publish
 from open360.release.pulling import pull_steps
 from open360.release.remote_rows import read_step_table
@@ -75,6 +82,61 @@ def row_groups() -> Iterator[Group]:
         }
         batch = Batch(step=step, first_row=first, end_row=first + ROWS)
         yield Group(batches=(batch,), table=pa.table(columns, schema=chunk_schema("uint16")))
+
+
+RAW_ROWS, RAW_STEPS = 1_024, 6
+RAW_BATCH = RAW_ROWS * ROW_LEN * 2
+RAW_SHARD = 3 * RAW_BATCH + RAW_BATCH // 2 + 6  # batch 3 straddles it
+RAW_LAST = RAW_STEPS * RAW_BATCH - RAW_SHARD
+RAW_SPEC = f"""\
+open360: 1
+name: raw
+version: 1.0.0
+corpora:
+  - name: rows
+    repository: {{dataset: bench/raw-data}}
+    row: {{row_len: {ROW_LEN}, seq_len: {ROW_LEN - 1}, dtype: uint16, format: bin}}
+    files: {{pattern: "part-{{index}}.bin", count: 2, bytes: {RAW_SHARD}, last_bytes: {RAW_LAST}}}
+runs:
+  - name: raw
+    objective: pretrain
+    corpus: rows
+    batch: {RAW_ROWS}
+    steps: {RAW_STEPS}
+    order: {{kind: materialized}}
+    hub: {{model: bench/raw, data: bench/raw-data}}
+"""
+
+
+def put_raw(hub: Hub, folder: Path) -> Path:
+    """Put raw shards on the Hub; returns the spec that describes them."""
+    stream = np.random.default_rng(360).integers(0, VOCABULARY, RAW_STEPS * RAW_BATCH // 2, dtype=np.uint16).tobytes()
+    repo = Repo(id="bench/raw-data", type="dataset")
+    hub.create_repo(repo, private=False)
+    parts = {"part-0.bin": stream[:RAW_SHARD], "part-1.bin": stream[RAW_SHARD:]}
+    uploads = [Upload(path=path, source=data, sha256=hashlib.sha256(data).hexdigest()) for path, data in parts.items()]
+    prepared = hub.prepare_commit(repo, "main", uploads)
+    hub.commit(prepared, delete=(), message="Add rows", parent=hub.commit_of(repo, "main"))
+    spec = folder / "raw.yaml"
+    spec.write_text(RAW_SPEC)
+    return spec
+
+
+def measure_raw(hub: Hub, meter: Meter, folder: Path) -> list[Row]:
+    """One batch inside of a shard, and one that lies in two."""
+    spec = put_raw(hub, folder)
+    rows = []
+    for what, step, reads in (("raw rows, cold", 1, 3), ("raw rows in two shards, cold", 3, 4)):
+
+        def pull(step: int = step) -> None:
+            target = open_any_target("raw", spec=spec, endpoint=hub.endpoint)
+            assert isinstance(target, ForeignTarget)
+            carry_out(prepare_rows(target, Wanted(steps=(step, step + 1))), folder / f"raw-{step}")
+
+        os.environ["OPEN360_CACHE"] = str(folder / f"cache-{step}")
+        traffic = meter.of(pull)
+        rows += [bytes_row(what, traffic, RAW_BATCH, 1.05), requests_row(f"{what} (logical reads)", traffic, reads)]
+    return rows
 
 
 def build_release(root: Path) -> Manifest:
@@ -153,7 +215,7 @@ class Meter:
 
 def data_bytes(traffic: list[dict[str, Any]]) -> int:
     """Bytes of chunks and step tables."""
-    return sum(entry["bytes_out"] for entry in traffic if "/pull-data/resolve/" in entry["path"])
+    return sum(entry["bytes_out"] for entry in traffic if "-data/resolve/" in entry["path"])
 
 
 def requests_of(traffic: list[dict[str, Any]]) -> int:
@@ -217,6 +279,7 @@ def measure(folder: Path) -> list[Row]:
         known = meter.of(lambda: pull(opened[0], STEP + 1))
         again = meter.of(lambda: pull(open_hub_target("bench/pull", tag=commit, hub=hub), STEP + 2))
         steps = read_step_table(opened[0], chunk)
+        raw = measure_raw(hub, meter, folder)
     groups = [entry.group_end - entry.group_begin for entry in map(steps.entry, range(STEP, STEP + 3))]
     once = chunk.step_table.bytes + chunk.file.bytes - steps.data_end
     return [
@@ -226,6 +289,7 @@ def measure(folder: Path) -> list[Row]:
         requests_row("tag, manifest, step table known", known, 1),
         bytes_row("a second command, at a commit", again, groups[2], 1.05),
         requests_row("a second command, at a commit", again, 1),
+        *raw,
     ]
 
 

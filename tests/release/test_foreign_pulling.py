@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from open360.release.targets import TargetError
 from open360.schema.errors import IntegrityError
 from tests.support.foreign_release import RELEASES, change, digest_of, rows_of
 from tests.support.hub_control import HubControl
-from tests.support.hub_folder import Swapped
+from tests.support.hub_folder import HubFolder, Swapped
 from tests.support.opened_release import Opened, open_release
 from tests.support.page_server import Pages, page_server
 
@@ -474,3 +475,66 @@ def test_faults_of_a_plain_server_are_named(
         prepared = prepared or prepare_rows(there.target, Wanted(run="olmo-nano-stage2", steps=(0, 6)))
         carry_out(prepared, tmp_path / "out")
     assert nothing_there(tmp_path)
+
+
+# Samples that index maps cut out of documents (PolyPythias)
+
+
+def saved(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def of_samples() -> tuple[Any, Rows]:
+    """Pythia with NeoX's three maps over ten documents, and its samples in the order of training."""
+    random = np.random.default_rng(5)
+    sizes = random.integers(20, 40, size=10).astype("<i4")
+    documents = [random.integers(1, 32, size=size).astype("<u2") for size in sizes]
+    doc = random.permutation(10).astype("<i4")
+    string = np.concatenate([documents[number] for number in doc])
+    ends = np.cumsum([len(documents[number]) for number in doc])
+    samples = (len(string) - 1) // 8
+    places = [(int(np.searchsorted(ends, 8 * at, side="right")), 8 * at) for at in range(samples + 1)]
+    sample = np.array([(number, at - (ends[number - 1] if number else 0)) for number, at in places], dtype="<i4")
+    shuffle = random.permutation(samples).astype("<u4")
+    pointers = (np.concatenate([[0], np.cumsum(sizes)[:-1]]) * 2).astype("<i8")
+    head = b"MMIDIDX\x00\x00" + (1).to_bytes(8, "little") + bytes([8])
+    counts = (10).to_bytes(8, "little") + (11).to_bytes(8, "little")
+    index = head + counts + sizes.tobytes() + pointers.tobytes() + np.arange(11, dtype="<i8").tobytes()
+    release = RELEASES["pythia"]()
+    files = next(line for line in release.spec.splitlines() if "document-{index:05d}" in line)
+    change(release, [
+        {"spec": {"old": files, "new": '    files: {pattern: "text_document.bin", count: 1}'}},
+        {"spec": {"old": "format: bin, separator", "new": "format: bin, overlap: 1, separator"}},
+        {"spec": {"old": "{kind: materialized}", "new": (
+            "{kind: permutation-file, format: neox-index-maps, repo: EleutherAI/seeds, path: seed1}"
+        )}},
+    ])  # fmt: skip
+    release.golden = {}
+    data = release.repos[DATA["pythia"]]["main"]
+    data |= {"text_document.bin": b"".join(d.tobytes() for d in documents), "text_document.idx": index}
+    maps = {"doc": doc, "sample": sample, "shuffle": shuffle}
+    release.repos["datasets/EleutherAI/seeds"] = {
+        "main": {f"seed1/text_0_indexmap_{part}_idx.npy": saved(array) for part, array in maps.items()}
+    }
+    return release, np.stack([string[8 * at : 8 * at + 9] for at in shuffle]).astype(np.uint32)
+
+
+def test_samples_are_strung_together_by_the_maps_of_their_seed(hub: HubControl, pages: Pages, tmp_path: Path) -> None:
+    release, rows = of_samples()
+    there = open_release("pythia", hub, pages, tmp_path, release)
+    pull(there, tmp_path / "out", steps=(0, 16))
+    np.testing.assert_array_equal(ids_in(tmp_path / "out", "parquet"), rows[:32])
+    record = provenance(tmp_path / "out")
+    assert {place["repo"] for place in record["repositories"]} == {
+        "EleutherAI/pile-nano-preshuffled", "EleutherAI/seeds"
+    }  # fmt: skip
+    assert [needed["kind"] for needed in record["order"]["needed"]] == ["index"] * 4
+    with pytest.raises(SelectionError, match="an order of kind 'permutation-file' picks rows"):
+        prepare_rows(there.target, Wanted(steps=(0, 16)), form="native")
+    del release.repos["datasets/EleutherAI/seeds"]
+    HubFolder(hub.running.directory).clear()
+    without = open_release("pythia", hub, pages, tmp_path, release)
+    with pytest.raises(UnresolvableOrderError, match="the data set EleutherAI/seeds is not there"):
+        prepare_rows(without.target, Wanted(steps=(0, 1)))

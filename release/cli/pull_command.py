@@ -156,7 +156,7 @@ def command(
 
     What could not be verified is told, and written into provenance.json beside the data. Exit code 0 when it is done; 1
     when what came is not what was published; 2 when nobody can say which data it is (with the reason), or for wrong
-    usage; 3 when the network, the Hub or the disk failed: the same command then goes on.
+    usage; 3 when the network, the Hub or the disk failed: then try again.
     """
     from open360.release.cli.pull_output import print_pull
     from open360.release.foreign_target import ForeignTarget

@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import islice, pairwise
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from open360.release.evidence.card_facts import MAX_CARD_BYTES, architecture_of, front_matter, spdx_of, words
-from open360.release.foreign_target import MAIN, ForeignSpec
+from open360.release.foreign_target import GUESS, MAIN, ForeignSpec
 from open360.release.hub_errors import HubError
 from open360.release.hub_objects import Repo
 from open360.release.revision_names import NamedSeries, compressed, group_names
@@ -44,7 +45,7 @@ HEADER = """\
 #   runs[].parent                  the checkpoint that a later stage starts from
 #   runs[].optimizer, schedule, precision, seed
 #   corpora, code, licenses        sources with their revisions, code with its commit, SPDX ids
-# and strike the lines of 'unconfirmed' that you have confirmed.
+# and strike the lines of 'unconfirmed' that you have confirmed (the key, too, with the last of them).
 # 'open360 validate {repo} --spec FILE' judges the repository by this file.
 """
 
@@ -169,14 +170,18 @@ def _spec(found: _Repository) -> ReleaseSpec:
         licenses=Licenses(weights=licence),
         corpora=corpora,
         runs=runs,
-        facts_from=(Link(name=ORIGIN, url=f"https://huggingface.co/{found.repo.id}"),),
+        facts_from=(Link(name=ORIGIN, url=f"{found.survey.hub.endpoint}/{found.repo.id}"),),
         unconfirmed=tuple(_unconfirmed(with_weights, left_out, found.card)),
     )
 
 
 def _unconfirmed(series: Iterable[NamedSeries], left_out: int, card: Mapping[str, Any]) -> Iterator[str]:
-    yield "all of this is a guess: steps are read off names, and order, batch and lineage are not known"
+    yield GUESS
     for one in series:
+        holes = _holes(sorted(one.steps.values()))
+        if holes:
+            shown = ", ".join(str(step) for step in holes[:20])
+            yield f"whether '{one.pattern}' has holes: steps {shown} would make it regular, and are not there"
         distances = {b - a for a, b in zip(sorted(one.steps.values()), sorted(one.steps.values())[1:], strict=False)}
         if len(one.steps) > 2 and distances == {1}:
             yield f"whether the numbers in '{one.pattern}' are steps: they may count checkpoints or chunks of data"
@@ -188,6 +193,17 @@ def _unconfirmed(series: Iterable[NamedSeries], left_out: int, card: Mapping[str
     spoken = [word for word in words(card.get("language")) if re.fullmatch(r"[A-Za-z-]{2,12}", word)]
     if spoken:
         yield f"languages, by the card: {', '.join(spoken[:50])}"
+
+
+def _holes(steps: list[int]) -> list[int]:
+    """Steps that are missing in what is otherwise a regular series: at most a fifth of it."""
+    distances = [b - a for a, b in pairwise(steps)]
+    usual, count = Counter(distances).most_common(1)[0] if distances else (0, 0)
+    if count < 2 or any(distance % usual for distance in distances):
+        return []
+    missing = (step for a, b in pairwise(steps) for step in range(a + usual, b, usual))
+    found = list(islice(missing, len(steps)))
+    return found if len(found) <= max(len(steps) // 5, 1) else []
 
 
 def _runs(found: _Repository, series: list[NamedSeries], unplaced: list[str], corpus: str | None) -> Iterator[Run]:

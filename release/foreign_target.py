@@ -19,6 +19,8 @@ from open360.schema.schedule import ScheduleError, checkpoints
 from open360.schema.spec import ReleaseSpec
 
 MAIN = "main"
+# A draft says so among what is not confirmed; whoever has checked it strikes the line.
+GUESS = "all of this is a guess: steps are read off names, and order, batch and lineage are not known"
 
 
 @dataclass(frozen=True, kw_only=True)

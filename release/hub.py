@@ -41,6 +41,7 @@ from open360.release.hub_answers import (
     take_into,
 )
 from open360.release.hub_errors import (
+    HubAddressError,
     HubAnswerError,
     HubAuthError,
     HubConflictError,
@@ -118,6 +119,8 @@ class Hub:
         `pacer`: one that keeps the quota of the public Hub, or what another Hub tells of its own, when None.
         """
         self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or PUBLIC_HUB).rstrip("/")
+        if re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", self.endpoint) is None:
+            raise HubAddressError(self.endpoint)
         self.patience = patience or Patience()
         self._api = huggingface_hub.HfApi(endpoint=self.endpoint, token=token)
         self._token = token

@@ -18,6 +18,14 @@ class HubError(Open360Error):
         super().__init__(f"{thing} on {endpoint}: {problem}; {next_step}")
 
 
+class HubAddressError(HubError):
+    """What was named as the address of a Hub is none."""
+
+    def __init__(self, endpoint: str) -> None:
+        problem = "expected an address such as https://huggingface.co, found something else"
+        super().__init__("the Hub", endpoint, problem, "correct HF_ENDPOINT or --endpoint")
+
+
 class HubAuthError(HubError):
     """The Hub does not take the token, or the token may not do this."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from open360.release import catalogue
-from open360.release.foreign_target import ForeignSpec, ForeignTarget
+from open360.release.foreign_target import GUESS, ForeignSpec, ForeignTarget
 from open360.release.hub import Hub
 from open360.release.hub_errors import HubNotFoundError
 from open360.release.hub_objects import Repo
@@ -36,36 +36,57 @@ def open_any_target(
         HubError: the Hub does not answer.
         SpecError: `spec` is no spec.
     """
-    if text and Path(text).is_dir() and spec is None:
+    if spec is not None:
+        return _by_spec(text, spec, tag, Survey(Hub(endpoint, token)))
+    if text and Path(text).is_dir():
         return FolderTarget(Path(text))
     entry = catalogue.find(text)
-    if REPO_ID.fullmatch(text) is None and spec is None and entry is None:
+    is_repo = REPO_ID.fullmatch(text) is not None
+    if not is_repo and entry is None:
         raise TargetError(
             f"'{text}': expected a folder that exists, ORG/NAME on the Hub or a name of the catalogue, found none; "
             "see 'open360 catalogue'"
         )
-    hub = Hub(endpoint, token)
-    survey = Survey(hub)
-    if spec is not None:
-        return ForeignTarget(text, _from_file(spec), survey)
-    if REPO_ID.fullmatch(text) is None:
-        assert entry is not None  # noqa: S101
-        return ForeignTarget(text, _from_catalogue(entry, None), survey)
+    survey = Survey(Hub(endpoint, token))
+    published = _published(text, tag, survey, known=entry is not None) if is_repo else None
+    if published is not None:
+        return published
+    if entry is not None:
+        return ForeignTarget(text, _from_catalogue(entry, text if is_repo else None), survey)
+    from open360.release.drafts import draft_spec
+
+    return ForeignTarget(text, draft_spec(survey, Repo(id=text, type="model")), survey)
+
+
+def _published(text: str, tag: str | None, survey: Survey, *, known: bool) -> Target | None:
+    """The release that open360 published there, if it did. `known`: the catalogue knows of it anyway."""
     try:
         published = open_hub_target(text, tag=tag, survey=survey)
-        if tag is not None or published.manifest_bytes() is not None:
-            return published
+        return published if tag is not None or published.manifest_bytes() is not None else None
     except NotVisibleError:
         if tag is not None:
             raise
     except HubNotFoundError:
-        if tag is not None or entry is None:
+        if tag is not None or not known:
             raise  # what the catalogue knows of is judged: that it is not there is a finding
-    if entry is not None:
-        return ForeignTarget(text, _from_catalogue(entry, text), survey)
-    from open360.release.drafts import draft_spec
+    return None
 
-    return ForeignTarget(text, draft_spec(survey, Repo(id=text, type="model")), survey)
+
+def _by_spec(text: str, spec: Path, tag: str | None, survey: Survey) -> ForeignTarget:
+    if tag is not None:
+        raise TargetError(f"'{tag}': a tag is of a release that open360 published; leave it out, or leave out {spec}")
+    if text and Path(text).is_dir():
+        raise TargetError(f"'{text}' is a folder: it is judged by the spec that lies in it; leave out {spec}")
+    return ForeignTarget(text, _checked(text, spec, _from_file(spec)), survey)
+
+
+def _checked(text: str, file: Path, document: ForeignSpec) -> ForeignSpec:
+    """The spec, when it speaks of the release that a person named. Raises TargetError."""
+    known = catalogue.names_in(document.spec)
+    if text.casefold() not in {name.casefold() for name in known}:
+        shown = ", ".join([*known[:5], *(["…"] if len(known) > 5 else [])])
+        raise TargetError(f"'{text}' is none of the repositories and names of {file} (expected one of: {shown})")
+    return document
 
 
 def _from_catalogue(name: str, repo_id: str | None) -> ForeignSpec:
@@ -80,4 +101,7 @@ def _from_file(path: Path) -> ForeignSpec:
             data = file.read(MAX_SPEC_BYTES + 1)
     except OSError as error:
         raise TargetError(f"{path}: expected a spec, found none ({error.strerror}); see 'open360 catalogue'") from error
-    return ForeignSpec(origin=f"file {path.name}", path=path.name, data=data, spec=load_spec(data, path.name))
+    spec = load_spec(data, path.name)
+    is_guess = GUESS in spec.unconfirmed
+    origin = f"file {path.name}, which is a guess still" if is_guess else f"file {path.name}"
+    return ForeignSpec(origin=origin, path=path.name, data=data, spec=spec, is_guess=is_guess)

@@ -33,6 +33,8 @@ from open360.release.view import ReleaseView
 from open360.schema.spec import ReleaseSpec, Waiver
 
 MAX_FINDINGS_OF_A_RULE = 1000
+# Rules that compare refs, commits, names and licences with what a draft took from the same place.
+READ_OFF_THE_LISTING = frozenset({"CKP001", "CKP016", "HUB001", "HUB002", "HUB006", "LIC004"})
 MAX_COUNTED_FINDINGS = 100_000
 
 
@@ -116,12 +118,15 @@ def in_order(rules: Iterable[Rule]) -> list[Rule]:
 
 def _why_skipped(rule: Rule, release: ReleaseView, unmet: dict[str, CannotCheckError]) -> CannotCheckError | None:
     """Why a rule is not checked. One whose requirements all do not apply does not apply either."""
-    guess = release.foreign is not None and release.foreign.document.is_guess
-    if guess and rule.level is EvidenceLevel.DECLARED and rule.code not in (SPEC_READ, MANIFEST_THERE):
-        return DoesNotApplyError("the spec is a guess: what it leaves out says nothing of the release")
+    if release.foreign is not None and release.foreign.document.is_guess:
+        if rule.level is EvidenceLevel.DECLARED and rule.code not in (SPEC_READ, MANIFEST_THERE):
+            return DoesNotApplyError("the spec is a guess: what it leaves out says nothing of the release")
+        if rule.code in READ_OFF_THE_LISTING:
+            return DoesNotApplyError("the spec is a guess made of the listing: comparing the two says nothing")
     above = [unmet[code] for code in sorted(rule.requires & unmet.keys())]
     if above:
-        reason = ", ".join(dict.fromkeys(error.reason for error in above))
+        reasons = list(dict.fromkeys(error.reason for error in above))
+        reason = ", ".join(r for r in reasons if not any(r != other and r in other for other in reasons))
         applies = not all(isinstance(error, DoesNotApplyError) for error in above)
         return CannotCheckError(reason) if applies else DoesNotApplyError(reason)
     if not release.level.includes(rule.level):

@@ -91,19 +91,23 @@ def _ids(hub: HubRepositories) -> list[str]:
     return [repo for repo in (hub.model, hub.optimizer, *hub.aliases, *hub.former) if repo is not None]
 
 
+def names_in(spec: ReleaseSpec) -> list[str]:
+    """Every name that a spec gives its release: its own, and those of its repositories."""
+    known = [spec.name, *spec.aliases]
+    for run in spec.all_runs():
+        known += repo_ids(run)
+    for merge in spec.merges:
+        known += _ids(merge.hub)
+    for corpus in spec.corpora:
+        if corpus.repository is not None and corpus.repository.dataset is not None:
+            known += [corpus.repository.dataset, *corpus.repository.aliases]
+    return list(dict.fromkeys(known))
+
+
 @functools.cache
 def _index() -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names():
-        spec = load(name)
-        known = [name, *spec.aliases]
-        for run in spec.all_runs():
-            known += repo_ids(run)
-        for merge in spec.merges:
-            known += _ids(merge.hub)
-        for corpus in spec.corpora:
-            if corpus.repository is not None and corpus.repository.dataset is not None:
-                known += [corpus.repository.dataset, *corpus.repository.aliases]
-        for alias in known:
+        for alias in [name, *names_in(load(name))]:
             found.setdefault(alias.casefold(), name)
     return found

@@ -36,6 +36,7 @@ def command(
     from open360.release.differences import compare, comparison_text
     from open360.release.opening import open_any_target
     from open360.release.release_contents import contents_of
+    from open360.release.targets import TargetError
     from open360.schema.serialization import canonical_json
 
     contents = []
@@ -43,7 +44,10 @@ def command(
         name, named_tag = _apart(text)
         if tag is not None and named_tag is not None and tag != named_tag:
             raise click.UsageError(f"'{text}' names a tag, and so does its option ('{tag}'); keep one")
-        contents.append(contents_of(open_any_target(name, tag=tag or named_tag, endpoint=endpoint)))
+        found = contents_of(open_any_target(name, tag=tag or named_tag, endpoint=endpoint))
+        if not (found.checkpoints or found.chunks or found.files):
+            raise TargetError(f"{found.label}: expected files to compare, found none: nothing of it is there")
+        contents.append(found)
     comparison = compare(*contents)
     text = canonical_json(comparison.plain()).decode() if as_json else comparison_text(comparison)
     click.echo(text, nl=False)

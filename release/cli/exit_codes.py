@@ -6,6 +6,7 @@ import errno
 
 from open360.release.evidence.addresses import AddressError
 from open360.release.hub import HubError
+from open360.release.hub_errors import HubAddressError, HubNotFoundError
 from open360.release.order.spans import OrderError
 from open360.release.publishing import PublishRefusedError
 from open360.release.targets import FileBoundsError, UnsafePathError
@@ -23,6 +24,8 @@ def exit_code_of(error: BaseException) -> int | None:
     if isinstance(error, OrderError):  # order and data contradict each other
         return FINDINGS
     if isinstance(error, SpecError | UnsupportedVersionError):
+        return USAGE
+    if isinstance(error, HubNotFoundError | HubAddressError):  # trying again does not help
         return USAGE
     if isinstance(error, HubError | AddressError):
         return OUTSIDE

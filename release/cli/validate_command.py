@@ -118,6 +118,8 @@ def command(
     from open360.schema.serialization import load_spec
 
     opened = open_any_target(target, tag=tag, spec=spec, endpoint=endpoint)
+    if save_draft is not None and not isinstance(opened, ForeignTarget):
+        raise click.UsageError("--save-draft writes the spec of a release that others made; this one has its own")
     if save_draft is not None and isinstance(opened, ForeignTarget):
         write_output(save_draft, opened.document.data)
     if level is None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from open360.release import drafts
 from open360.release.drafts import draft_spec
 from open360.release.evidence.card_facts import architecture_of, front_matter, spdx_of
 from open360.release.foreign_target import ForeignSpec
@@ -358,3 +359,18 @@ def test_any_card_is_read_without_an_error(card: bytes) -> None:
 def test_only_known_keys_of_a_configuration_are_kept() -> None:
     found = architecture_of({"hidden_size": 8, "secret": 1, "architectures": ["LlamaForCausalLM"], "rope_theta": 1e4})
     assert found == {"architectures": ["LlamaForCausalLM"], "hidden_size": 8, "rope_theta": 1e4}
+
+
+@pytest.mark.parametrize(
+    ("steps", "holes"),
+    [
+        ([1000, 2000, 3000, 5000, 6000, 7000], [4000]),
+        ([0, 1, 3, 4, 5], [2]),
+        ([1, 2, 4, 8, 16, 32], []),
+        ([1000, 2000, 3000], []),
+        ([10, 20, 35, 50], []),
+        ([5], []),
+    ],
+)
+def test_holes_are_told_of_series_that_are_regular_else(steps: list[int], holes: list[int]) -> None:
+    assert drafts._holes(steps) == holes

@@ -74,11 +74,11 @@ def test_files_of_a_release_are_indexed_into_a_folder(hub: HubControl, tmp_path:
         spec = tmp_path / "spec.yaml"
         spec.write_bytes(put_on_hub(RELEASES["amber"](), HubFolder(hub.running.directory), pages))
         where = ("--spec", spec, "--endpoint", hub.url)
-        done = index("amber", "-o", tmp_path / "out", "--file", "train/train_00[13].jsonl", *where)
+        done = index("amber-tiny", "-o", tmp_path / "out", "--file", "train/train_00[13].jsonl", *where)
         assert done.returncode == 0, done.stderr
         made = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.lines"))
         assert made == ["train/train_001.jsonl.lines", "train/train_003.jsonl.lines"]
-        done = index("amber", "-o", tmp_path / "out", "--file", "train/train_001.jsonl", "--verify", *where)
+        done = index("amber-tiny", "-o", tmp_path / "out", "--file", "train/train_001.jsonl", "--verify", *where)
         assert done.returncode == 0, done.stderr
-        done = index("amber", "-o", tmp_path / "out", "--file", "*.bin", *where)
+        done = index("amber-tiny", "-o", tmp_path / "out", "--file", "*.bin", *where)
         assert (done.returncode, "expected files of JSON lines" in done.stderr) == (2, True)

@@ -101,9 +101,7 @@ class ListedView(Declarations):
     def survey(self) -> Survey:
         """What the Hub shows. Raises CannotCheckError for a folder."""
         self._needs_listing()
-        if isinstance(self.target, ForeignTarget):
-            return self.target.survey
-        if isinstance(self.target, HubTarget):
+        if isinstance(self.target, ForeignTarget | HubTarget):
             return self.target.survey
         raise DoesNotApplyError(IN_A_FOLDER)
 

@@ -40,17 +40,17 @@ def open_any_target(
         return _by_spec(text, spec, tag, Survey(Hub(endpoint, token)))
     if text and Path(text).is_dir():
         return FolderTarget(Path(text))
-    entry = catalogue.find(text)
     is_repo = REPO_ID.fullmatch(text) is not None
-    if not is_repo and entry is None:
+    if not is_repo and catalogue.find(text) is None:
         raise TargetError(
             f"'{text}': expected a folder that exists, ORG/NAME on the Hub or a name of the catalogue, found none; "
             "see 'open360 catalogue'"
         )
     survey = Survey(Hub(endpoint, token))
-    published = _published(text, tag, survey, known=entry is not None) if is_repo else None
+    published = _published(text, tag, survey) if is_repo else None
     if published is not None:
         return published
+    entry = catalogue.find(text)
     if entry is not None:
         return ForeignTarget(text, _from_catalogue(entry, text if is_repo else None), survey)
     from open360.release.drafts import draft_spec
@@ -58,8 +58,8 @@ def open_any_target(
     return ForeignTarget(text, draft_spec(survey, Repo(id=text, type="model")), survey)
 
 
-def _published(text: str, tag: str | None, survey: Survey, *, known: bool) -> Target | None:
-    """The release that open360 published there, if it did. `known`: the catalogue knows of it anyway."""
+def _published(text: str, tag: str | None, survey: Survey) -> Target | None:
+    """The release that open360 published there, if it did."""
     try:
         published = open_hub_target(text, tag=tag, survey=survey)
         return published if tag is not None or published.manifest_bytes() is not None else None
@@ -67,7 +67,7 @@ def _published(text: str, tag: str | None, survey: Survey, *, known: bool) -> Ta
         if tag is not None:
             raise
     except HubNotFoundError:
-        if tag is not None or not known:
+        if tag is not None or catalogue.find(text) is None:
             raise  # what the catalogue knows of is judged: that it is not there is a finding
     return None
 

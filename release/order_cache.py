@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from open360.release.order.row_orders import KeptShuffles, shuffle_in_place, shuffled
+from open360.release.order.row_orders import KeptShuffles
+from open360.release.order.shuffles import shuffle_in_place, shuffled
 from open360.release.read_cache import cache_folder
 from open360.schema.atomic import replacing_file
 

@@ -10,15 +10,13 @@ from functools import cached_property
 from pathlib import Path
 
 from open360.release.building import weight_files
-from open360.release.findings import EvidenceLevel, Sample
 from open360.release.hash_cache import CACHE_PATH, HashCache
 from open360.release.hashing import FileDigest, hash_files
 from open360.release.listed_view import (
     ListedView,
-    Progress,
     SeenCheckpoint,
 )
-from open360.release.targets import FolderTarget, Target, TargetError
+from open360.release.targets import FolderTarget, TargetError
 from open360.release.tensor_statistics import TensorFile, WeightStatistics, open_tensor_file, weight_statistics
 from open360.schema.digests import TensorFileError
 from open360.schema.manifest import ChunkRecord, FileRecord
@@ -30,16 +28,15 @@ MAX_FETCHED_BYTES = 8 << 30  # of a checkpoint that is fetched to be run once
 class ReleaseView(ListedView):
     """A release under validation. `level` is how much may be looked at."""
 
-    def __init__(
-        self,
-        target: Target,
-        level: EvidenceLevel,
-        progress: Progress | None = None,
-        sample: Sample = Sample(),  # noqa: B008
-    ) -> None:
-        super().__init__(target, level, progress, sample)
-        self._tensor_files: dict[str, TensorFile] = {}
-        self._weights: dict[str, WeightStatistics | None] = {}
+    @cached_property
+    def _tensor_files(self) -> dict[str, TensorFile]:
+        """Those that were opened, by their paths."""
+        return {}
+
+    @cached_property
+    def _weights(self) -> dict[str, WeightStatistics | None]:
+        """Those that were read, by the checkpoint's root."""
+        return {}
 
     @cached_property
     def present(self) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from open360.release.order.shuffles import shuffled
 from open360.release.order.spans import OrderError
 
 MAX_ROWS = (1 << 32) - 1
@@ -87,18 +88,6 @@ class KeptShuffles:
             found.flags.writeable = False
         self._kept[rows, seed] = found
         return found
-
-
-def shuffled(rows: int, seed: int) -> NDArray[np.uint32]:
-    """The numbers `0 … rows - 1`, shuffled."""
-    order = np.arange(rows, dtype=np.uint32)
-    shuffle_in_place(order, seed)
-    return order
-
-
-def shuffle_in_place(order: NDArray[np.uint32], seed: int) -> None:
-    """Shuffle as OLMo's loaders do. A plain array is needed: NumPy is many times slower on others."""
-    np.random.Generator(np.random.PCG64(seed)).shuffle(order)
 
 
 @dataclass(frozen=True, kw_only=True)

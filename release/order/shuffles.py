@@ -16,6 +16,16 @@ def pcg64_shuffle(rows: int, seed: int, epoch: int) -> NDArray[np.uint32]:
     """
     if rows > MAX_ROWS:
         raise ValueError(f"expected at most {MAX_ROWS} rows, found {rows}")
+    return shuffled(rows, seed + epoch)
+
+
+def shuffled(rows: int, seed: int) -> NDArray[np.uint32]:
+    """The numbers `0 … rows - 1`, shuffled."""
     order = np.arange(rows, dtype=np.uint32)
-    np.random.Generator(np.random.PCG64(seed + epoch)).shuffle(order)
+    shuffle_in_place(order, seed)
     return order
+
+
+def shuffle_in_place(order: NDArray[np.uint32], seed: int) -> None:
+    """Shuffle as OLMo's loaders do. A plain array is needed: NumPy is many times slower on others."""
+    np.random.Generator(np.random.PCG64(seed)).shuffle(order)

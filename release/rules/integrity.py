@@ -279,8 +279,11 @@ class AlteredFile(Rule):
         """Files that are not there, have another size, or for which the target lists no digest."""
         found = self._digests(release, release.files)
         return sum(
-            record.path not in release.unreadable
-            and (record.path not in found or release.listing[record.path].bytes != record.bytes)
+            record.path not in release.listing
+            or (
+                record.path not in release.unreadable
+                and (record.path not in found or release.listing[record.path].bytes != record.bytes)
+            )
             for record in release.files
         )
 
@@ -303,7 +306,7 @@ class AlteredFile(Rule):
             if sha256 is not None and sha256 != record.sha256:
                 message = f"expected sha256 {record.sha256}, found {sha256}"
                 yield self.finding(record.path, record.path, message, "fetch or build the file again")
-            elif sha256 is None and record.path in release.unreadable:
+            elif sha256 is None and listed is not None and record.path in release.unreadable:
                 message = f"cannot be read: {release.unreadable[record.path]}"
                 yield self.finding(record.path, record.path, message, "make it readable, or fetch it again")
 

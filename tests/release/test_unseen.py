@@ -64,6 +64,16 @@ def test_a_rule_whose_files_are_gone_holds_nothing(
     assert _degrees(report) < _degrees(_judge(tiny))
 
 
+def test_a_missing_file_that_a_rule_tried_to_read_is_told_once(tiny: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(tiny, clone, symlinks=True)
+    for tokenizer in clone.glob("corpora/*/tokenizer/tokenizer.json"):
+        tokenizer.unlink()
+    report = _judge(clone)
+    assert [finding.code for finding in report.findings] == ["INT001"]
+    assert str(tmp_path) not in report.model_dump_json()
+
+
 def test_what_is_outside_the_sample_does_not_hold(tiny: Path) -> None:
     report = _judge(tiny, 0.5)
     outcome = _outcomes(report)["CKP012"]

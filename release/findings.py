@@ -144,7 +144,10 @@ class WaivedFinding(ManifestModel):
 
 
 class Outcome(ManifestModel):
-    """What a rule that was checked came to: of `claims` things looked at, at `level`, `broken` have a finding."""
+    """What a rule that was checked came to, at `level`: of `claims` things that it is about, `broken` have a finding.
+
+    `unseen` of the others were not looked at: they are not there or not intact, outside the sample, or out of reach.
+    """
 
     code: str
     name: str
@@ -153,6 +156,12 @@ class Outcome(ManifestModel):
     part: Part
     claims: int = Field(ge=0)
     broken: int = Field(ge=0)
+    unseen: int = Field(default=0, ge=0, description="claims that are neither broken nor were looked at")
+
+    @property
+    def held(self) -> int:
+        """Claims that were looked at, and hold."""
+        return max(self.claims - self.broken - self.unseen, 0)
 
 
 class Sample(ManifestModel):
@@ -178,17 +187,19 @@ class Checked(ManifestModel):
 class Arc(ManifestModel):
     """A sector of the dial: of its 72 degrees `held` is drawn; the three shares add up to 1.
 
-    `rules` were checked on `claims` things, of which `broken_claims` have a finding; `skipped` rules did not look.
+    `rules` were checked on `claims` things, of which `broken_claims` have a finding and `unseen_claims` were not looked
+    at; `skipped` rules did not look.
     """
 
     sector: Sector
     held: float = Field(ge=0, le=1)
     broken: float = Field(ge=0, le=1)
-    unseen: float = Field(ge=0, le=1, description="share of the rules that were skipped; 1 where there is no rule")
+    unseen: float = Field(ge=0, le=1, description="share that was not looked at; 1 where there is no rule")
     rules: int = Field(ge=0)
     skipped: int = Field(ge=0)
     claims: int = Field(ge=0)
     broken_claims: int = Field(ge=0)
+    unseen_claims: int = Field(default=0, ge=0)
 
 
 class Dial(ManifestModel):

@@ -140,7 +140,8 @@ def _skipped(rule: Rule, why: CannotCheckError) -> SkippedRule:
 
 
 def _check(rule: Rule, release: ReleaseView) -> tuple[list[Finding], Outcome]:
-    """Findings of a rule, and what it came to. A note breaks no claim; a thing with several findings breaks one.
+    """Findings of a rule, and what it came to. A note breaks no claim; a thing with several findings breaks one; a
+    thing that was not looked at does not hold.
 
     Of a rule with very many findings the first are kept, and the last of those says so; beyond what is counted, all
     claims of the rule are broken.
@@ -157,6 +158,7 @@ def _check(rule: Rule, release: ReleaseView) -> tuple[list[Finding], Outcome]:
         note = f"{findings[-1].message} (and more: the first {MAX_FINDINGS_OF_A_RULE} are shown)"
         findings[-1] = findings[-1].model_copy(update={"message": note})
     claims = max(rule.claims(release), len(broken))
+    broken_claims = claims if count == MAX_COUNTED_FINDINGS else len(broken)
     outcome = Outcome(
         code=rule.code,
         name=rule.name,
@@ -164,7 +166,8 @@ def _check(rule: Rule, release: ReleaseView) -> tuple[list[Finding], Outcome]:
         level=rule.level,
         part=rule.part,
         claims=claims,
-        broken=claims if count == MAX_COUNTED_FINDINGS else len(broken),
+        broken=broken_claims,
+        unseen=max(min(rule.unseen(release), claims - broken_claims), 0),
     )
     return findings, outcome
 

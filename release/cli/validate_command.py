@@ -62,7 +62,7 @@ SEVERITIES = ("error", "warning", "note")
     type=click.FloatRange(0, 1, min_open=True),
     default=1.0,
     show_default=True,
-    help="Share of chunks, checkpoints and addresses that is looked at where looking costs much.",
+    help="Share of files, records, checkpoints and addresses that is looked at where looking costs much.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Chooses the sample.")
 @tag_option
@@ -135,7 +135,7 @@ def command(
             sample=Sample(share=sample, seed=seed),
         )
     if badge is not None:
-        drawn = badge_svg(dial_of(report), report.level, is_guess=report.spec_is_guess)
+        drawn = badge_svg(dial_of(report), report.level, is_guess=report.spec_is_guess, sample=report.sample)
         write_output(badge, drawn.encode())
     if mof is not None and report.openness is not None:
         write_output(mof, mof_file(load_spec(opened.spec_bytes(), opened.spec_path), report.openness))

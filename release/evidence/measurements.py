@@ -85,6 +85,14 @@ def evaluated(evaluation: Evaluation, checkpoints: list[SeenCheckpoint]) -> list
     return checkpoints
 
 
+def declared_records(release: ReleaseView) -> list[tuple[int, SeenCheckpoint, str | None]]:
+    """`(number of the evaluation, checkpoint, where its record is)` of all that is declared, in the sample or not.
+
+    None: in the manifest. Raises CannotCheckError.
+    """
+    return list(_expected(release))
+
+
 _MEASURED: WeakKeyDictionary[ReleaseView, list[Measurement]] = WeakKeyDictionary()
 
 

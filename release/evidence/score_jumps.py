@@ -58,9 +58,18 @@ def jumps(points: Sequence[Point]) -> list[int]:
     return sorted(found)
 
 
+def judged(points: Sequence[Point]) -> list[int]:
+    """Indices of the points that `jumps` judges."""
+    return [i for i in range(1, len(points) - 1) if len(points) >= _least(_error(points, i))]
+
+
+def _least(error: float | None) -> int:
+    return LEAST_WITHOUT if error is None else LEAST_WITH_STDERR
+
+
 def _jumps(points: Sequence[Point], strays: list[float], bends: list[float], i: int) -> bool:
     error = _error(points, i)
-    if len(points) < (LEAST_WITHOUT if error is None else LEAST_WITH_STDERR):
+    if len(points) < _least(error):
         return False
     others = [j for j in range(1, len(points) - 1) if abs(j - i) > 1]
     rest = sorted(strays[j] for j in others)

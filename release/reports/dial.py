@@ -1,10 +1,11 @@
 """The dial: how much of a release holds, of 360 degrees, in five sectors of 72.
 
-In a sector every rule weighs the same. A rule that was checked holds the share `(claims - broken) / claims`; one with
-no claims does not apply and is left out, as is one that was skipped since the release makes no claim of the kind; any
-other that was skipped is *not looked at*. So a sector has three shares that
-add up to 1: held, broken, not looked at. Its arc is 72 degrees times the share that holds; the dial is the sum of the
-arcs. A finding that the spec waives still breaks its claim. A sector in which no rule applies was not looked at.
+In a sector every rule weighs the same. A rule that was checked holds the share `(claims - broken - unseen) / claims`,
+and the share `unseen / claims` of it is *not looked at*; one with no claims does not apply and is left out, as is one
+that was skipped since the release makes no claim of the kind; any other that was skipped is *not looked at* as a whole.
+So a sector has three shares that add up to 1: held, broken, not looked at. Its arc is 72 degrees times the share that
+holds; the dial is the sum of the arcs. A finding that the spec waives still breaks its claim. A sector in which no rule
+applies was not looked at.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from open360.release.findings import Arc, Dial, Outcome, Report, Sector, SkippedRule
+from open360.release.findings import Arc, Dial, EvidenceLevel, Outcome, Report, Sample, Sector, SkippedRule
 
 DEGREES_OF_A_SECTOR = 360 // len(Sector)
 
@@ -31,9 +32,10 @@ def dial_of(report: Report) -> Dial:
 
 def _arc(sector: Sector, outcomes: Sequence[Outcome], skipped: Sequence[SkippedRule]) -> tuple[Fraction, Arc]:
     rules = len(outcomes) + len(skipped)
-    held = sum((Fraction(max(o.claims - o.broken, 0), o.claims) for o in outcomes), Fraction(0))
+    held = sum((Fraction(o.held, o.claims) for o in outcomes), Fraction(0))
+    passed_over = sum((Fraction(min(o.unseen, max(o.claims - o.broken, 0)), o.claims) for o in outcomes), Fraction(0))
     share = held / rules if rules else Fraction(0)
-    unseen = Fraction(len(skipped), rules) if rules else Fraction(1)
+    unseen = (len(skipped) + passed_over) / rules if rules else Fraction(1)
     arc = Arc(
         sector=sector,
         held=float(share),
@@ -43,6 +45,7 @@ def _arc(sector: Sector, outcomes: Sequence[Outcome], skipped: Sequence[SkippedR
         skipped=len(skipped),
         claims=sum(outcome.claims for outcome in outcomes),
         broken_claims=sum(outcome.broken for outcome in outcomes),
+        unseen_claims=sum(outcome.unseen for outcome in outcomes),
     )
     return share, arc
 
@@ -58,3 +61,9 @@ def arc_text(arc: Arc) -> str:
 def degrees_text(degrees: float) -> str:
     """Whole degrees; rounded down, so that only a full dial is called 360°."""
     return f"{int(degrees + 1e-9)}°"
+
+
+def level_text(level: EvidenceLevel, sample: Sample) -> str:
+    """How closely was looked, and at which share: `loaded, sample 1 %`. Only the whole is called no sample."""
+    percent = f"{sample.share * 100:.3g}" if sample.share <= 0.999 else "over 99.9"
+    return str(level) if sample.share >= 1 else f"{level}, sample {percent} %"

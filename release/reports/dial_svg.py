@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterator
 from xml.sax.saxutils import escape
 
-from open360.release.findings import Arc, Dial, EvidenceLevel
-from open360.release.reports.dial import DEGREES_OF_A_SECTOR, arc_text, degrees_text
+from open360.release.findings import Arc, Dial, EvidenceLevel, Sample
+from open360.release.reports.dial import DEGREES_OF_A_SECTOR, arc_text, degrees_text, level_text
 
 OUTER, INNER, GAP = 100.0, 68.0, 3.0
 LABEL_RADIUS, LINE = 113.0, 14
@@ -75,9 +75,15 @@ def _point(radius: float, degrees: float) -> tuple[float, float]:
     return radius * math.sin(math.radians(degrees)), -radius * math.cos(math.radians(degrees))
 
 
-def badge_svg(dial: Dial, level: EvidenceLevel, *, is_guess: bool = False) -> str:
-    """A badge for a README: "open360 | 312°, listed"."""
-    told = f"{degrees_text(dial.degrees)}, {level}" + (", by a guess" if is_guess else "")
+def badge_svg(
+    dial: Dial,
+    level: EvidenceLevel,
+    *,
+    is_guess: bool = False,
+    sample: Sample = Sample(),  # noqa: B008
+) -> str:
+    """A badge for a README: "open360 | 312°, listed", with the share that was looked at: "312°, loaded, sample 1 %"."""
+    told = f"{degrees_text(dial.degrees)}, {level_text(level, sample)}" + (", by a guess" if is_guess else "")
     color = next(color for least, color in BADGE_COLORS if dial.degrees >= least)
     left, right = _width("open360"), _width(told)
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from open360.release.findings import Finding, Report, Severity
-from open360.release.reports.dial import degrees_text, dial_of
+from open360.release.reports.dial import degrees_text, dial_of, level_text
 from open360.release.reports.report_words import counts_text, groups_of, printable, title_of
 
 COMMANDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
@@ -16,7 +16,8 @@ def github_report(report: Report) -> str:
     """
     is_here = report.target == "."
     lines = [_annotation(finding, is_here) for group in groups_of(report.findings) for finding in group.findings]
-    dial = f"{degrees_text(dial_of(report).degrees)} of 360°, looked at level {report.level}"
+    level = level_text(report.level, report.sample)
+    dial = f"{degrees_text(dial_of(report).degrees)} of 360°, looked at level {level}"
     lines.append(f"::notice title=open360::{_data(f'{title_of(report)}: {dial}')}")
     lines.append(printable(f"{title_of(report)}: {counts_text(report)}."))
     return "\n".join(lines) + "\n"

@@ -81,13 +81,13 @@ def not_applicable(report: Report) -> list[Outcome]:
 
 
 def claims_text(outcome: Outcome) -> str:
-    """`358 of 360 checkpoints hold`."""
+    """`358 of 360 checkpoints hold, 1 was not looked at`."""
     if outcome.part is Part.RELEASE and outcome.claims == 1:
-        return "broken" if outcome.broken else "holds"
+        return "broken" if outcome.broken else "not looked at" if outcome.unseen else "holds"
     several = _PLURALS.get(outcome.part, f"{outcome.part}s")
-    held = outcome.claims - outcome.broken
+    unseen = f", {outcome.unseen:,} {'was' if outcome.unseen == 1 else 'were'} not looked at" if outcome.unseen else ""
     verb = "holds" if outcome.claims == 1 else "hold"
-    return f"{held:,} of {plural(outcome.claims, str(outcome.part), several)} {verb}"
+    return f"{outcome.held:,} of {plural(outcome.claims, str(outcome.part), several)} {verb}{unseen}"
 
 
 def title_of(report: Report) -> str:

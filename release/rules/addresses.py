@@ -51,8 +51,16 @@ class DeadAddress(Rule):
     part = Part.FILE
 
     def claims(self, release: ReleaseView) -> int:
-        """Groups of addresses of which at least one was answered for."""
-        return sum(any(_answered(state) for state in states.values()) for _, states in _looked_at(release))
+        """Groups of addresses: those at one place of the spec."""
+        return sum(bool(group.urls) for group, _ in _looked_at(release))
+
+    def unseen(self, release: ReleaseView) -> int:
+        """Those of them without an answer, or with addresses outside the sample, as far as none is gone."""
+        return sum(
+            len(states) < len(set(group.urls)) or not any(_answered(state) for state in states.values())
+            for group, states in _looked_at(release)
+            if not any(isinstance(state, Gone) for state in states.values())
+        )
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each place in the spec, however many addresses stand there."""

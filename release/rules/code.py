@@ -187,8 +187,12 @@ class LockUnpinned(Rule):
     requires = frozenset({SPEC_READ})
 
     def claims(self, release: ReleaseView) -> int:
-        """Locks that could be read."""
-        return len(_locks(release))
+        """Locks that the spec names, or more where several repositories hold one."""
+        return max(len(_declared_locks(release)), len(_locks(release)))
+
+    def unseen(self, release: ReleaseView) -> int:
+        """Those of them that are not there, or in no known format."""
+        return self.claims(release) - len(_locks(release))
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each lock."""
@@ -204,6 +208,10 @@ class LockUnpinned(Rule):
                 yield self.finding(place, path, message, "write down what was installed: 'pip freeze', or a resolver")
 
 
+def _declared_locks(release: ReleaseView) -> list[str]:
+    return list(dict.fromkeys(code.lock for code in release.spec.code if code.lock is not None))
+
+
 def _locks(release: ReleaseView) -> dict[str, list[tuple[int, str]]]:
     """Open lines of every lock that is there and in a known format."""
     roots = [""]
@@ -211,7 +219,7 @@ def _locks(release: ReleaseView) -> dict[str, list[tuple[int, str]]]:
         roots = [f"{revision_root(repo, 'main')}/" for repo in release.foreign.model_repos]
     found = {}
     for root in roots:
-        for lock in dict.fromkeys(code.lock for code in release.spec.code if code.lock is not None):
+        for lock in _declared_locks(release):
             data = release.read(root + lock, MAX_LOCK_BYTES) if root + lock in release.listing else None
             lines = open_lines(data, lock) if data is not None else None
             if lines is not None:
@@ -245,6 +253,10 @@ class StaleSegments(Rule):
     part = Part.CHECKPOINT
     level = EvidenceLevel.LOADED
     requires = BOTH
+
+    def claims(self, release: ReleaseView) -> int:
+        """Segments that the spec declares."""
+        return len(_expected_segments(release))
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each segment that differs."""

@@ -101,6 +101,10 @@ class ChunkRows(Rule):
     level = EvidenceLevel.LOADED
     part = Part.CHUNK
 
+    def unseen(self, release: ReleaseView) -> int:
+        """Chunks of which the file or the step table is not intact."""
+        return self.claims(release) - len(looks(release))
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each problem of a chunk."""
         for look in looks(release):
@@ -190,21 +194,59 @@ class TrainedOnOtherRows(Rule):
     part = Part.CHECKPOINT
     level = EvidenceLevel.LOADED
 
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints with a trace and a chunk."""
+        return len(_compared(release))
+
+    def unseen(self, release: ReleaseView) -> int:
+        """Those of which not every batch could be compared."""
+        return sum(not one.wrong and not one.whole for one in _compared(release))
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint, with its first step that differs."""
-        for run in release.manifest.runs:
-            chunks = {chunk.name: chunk for chunk in run.chunks}
-            for checkpoint in run.checkpoints:
-                trace = checkpoint.trace
-                chunk = chunks.get(checkpoint.chunk or "")
-                if trace is None or chunk is None:
-                    continue
-                stated, seen = stated_digests(release, chunk), read_trace(release, trace.path)
-                wrong = [line.step for line in seen if stated.get(line.step, line.batch_sha256) != line.batch_sha256]
-                if wrong:
-                    message = f"{len(wrong)} batches, the first at step {wrong[0]}, are not those of '{chunk.name}'"
-                    fix = "publish the chunk that was trained on, or train the segment again"
-                    yield self.finding(trace.path, checkpoint.name, message, fix)
+        for one in _compared(release):
+            if one.wrong:
+                message = f"{len(one.wrong)} batches, the first at step {one.wrong[0]}, are not those of '{one.chunk}'"
+                fix = "publish the chunk that was trained on, or train the segment again"
+                yield self.finding(one.trace, one.checkpoint, message, fix)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Comparison:
+    """A trace beside its chunk: steps whose batches differ; `whole` when there was a digest for every line."""
+
+    checkpoint: str
+    trace: str
+    chunk: str
+    wrong: list[int]
+    whole: bool
+
+
+_COMPARED: WeakKeyDictionary[ReleaseView, list[_Comparison]] = WeakKeyDictionary()
+
+
+def _compared(release: ReleaseView) -> list[_Comparison]:
+    """Every checkpoint with a trace and a chunk, read once."""
+    if release not in _COMPARED:
+        _COMPARED[release] = list(_compare(release))
+    return _COMPARED[release]
+
+
+def _compare(release: ReleaseView) -> Iterator[_Comparison]:
+    for run in release.manifest.runs:
+        chunks = {chunk.name: chunk for chunk in run.chunks}
+        for checkpoint in run.checkpoints:
+            trace, chunk = checkpoint.trace, chunks.get(checkpoint.chunk or "")
+            if trace is None or chunk is None:
+                continue
+            stated, seen = stated_digests(release, chunk), read_trace(release, trace.path)
+            yield _Comparison(
+                checkpoint=checkpoint.name,
+                trace=trace.path,
+                chunk=chunk.name,
+                wrong=[line.step for line in seen if stated.get(line.step, line.batch_sha256) != line.batch_sha256],
+                whole=bool(seen) and all(line.step in stated for line in seen),
+            )
 
 
 def stated_digests(release: ReleaseView, chunk: ChunkRecord) -> dict[int, str]:

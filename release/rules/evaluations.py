@@ -9,6 +9,7 @@ from open360.release.evidence.evaluation_records import EvaluationRecord
 from open360.release.evidence.measurements import (
     OWN_HARNESS,
     Measurement,
+    declared_records,
     evaluated,
     evaluation_name,
     is_address,
@@ -158,8 +159,12 @@ class RecordUnreadable(Rule):
     part = Part.FILE
 
     def claims(self, release: ReleaseView) -> int:
-        """Records that were looked for."""
-        return len(_by_place(release))
+        """Places of records that the spec declares."""
+        return len({place for _, _, place in declared_records(release) if place is not None})
+
+    def unseen(self, release: ReleaseView) -> int:
+        """Those of them outside the sample, or at an address that could not be read."""
+        return self.claims(release) - len(_by_place(release))
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each record; a single one where a run has none at all."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from open360.release.corpus.id_tally import IdTally
-from open360.release.evidence.data_scan import CorpusScan, scans
+from open360.release.evidence.data_scan import scans
 from open360.release.evidence.data_scan import special_ids as declared_special_ids
+from open360.release.evidence.foreign_data import declared_files, files_of
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.listed_view import CannotCheckError
 from open360.release.rules.data import looks, special_ids, vocabulary_of
@@ -56,7 +57,7 @@ def _read(release: ReleaseView) -> list[_Read]:
         tally = IdTally(wanted.values())
         for look in mine:
             tally.take_over(look.tally)
-        built = sum(len(record.chunks) for run, record in release.built_runs() if run.corpus == corpus.name)
+        built = _chunks_of(release, corpus)
         found.append(
             _Read(
                 corpus=corpus,
@@ -67,6 +68,10 @@ def _read(release: ReleaseView) -> list[_Read]:
             )
         )
     return found
+
+
+def _chunks_of(release: ReleaseView, corpus: Corpus) -> int:
+    return sum(len(record.chunks) for run, record in release.built_runs() if run.corpus == corpus.name)
 
 
 def _require_manifest(release: ReleaseView) -> None:
@@ -104,8 +109,15 @@ class SpecialIdNeverSeen(Rule):
     part = Part.CORPUS
 
     def claims(self, release: ReleaseView) -> int:
-        """Corpora of which enough was read."""
-        return sum(read.says_something for read in _read(release))
+        """Corpora with published rows in which an id has to occur."""
+        if release.foreign is None:
+            return sum(bool(read.wanted) for read in _read(release) if _chunks_of(release, read.corpus))
+        with_rows = (corpus for _, corpus, _ in declared_files(release) if corpus.row is not None)
+        return len({corpus.name for corpus in with_rows if declared_special_ids(corpus)})
+
+    def unseen(self, release: ReleaseView) -> int:
+        """Those of them of which not enough was read."""
+        return self.claims(release) - sum(read.says_something for read in _read(release))
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each corpus and id."""
@@ -148,10 +160,20 @@ class IdBeyondVocabulary(Rule):
     part = Part.FILE
 
     def claims(self, release: ReleaseView) -> int:
-        """Files of which ids were read."""
+        """Files of rows for a model whose vocabulary is known."""
         if release.foreign is None:
-            return sum(vocabulary_of(release, look.run) is not None for look in looks(release))
-        return sum(len(scan.scans) for scan in scans(release) if _vocabulary_of(release, scan) is not None)
+            known = (record for run, record in release.built_runs() if vocabulary_of(release, run) is not None)
+            return sum(len(record.chunks) for record in known)
+        corpora = (corpus for _, corpus, _ in declared_files(release) if corpus.row is not None)
+        found = [files_of(release, corpus) for corpus in corpora if _vocabulary_of(release, corpus) is not None]
+        return sum(len({file.name for file in files.files}) for files in found if files is not None)
+
+    def unseen(self, release: ReleaseView) -> int:
+        """Those of them of which no id was read: outside the sample, not intact, or out of reach."""
+        if release.foreign is None:
+            return self.claims(release) - sum(vocabulary_of(release, look.run) is not None for look in looks(release))
+        known = (scan for scan in scans(release) if _vocabulary_of(release, scan.corpus) is not None)
+        return self.claims(release) - sum(file.tally.ids > 0 for scan in known for file in scan.scans)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each file."""
@@ -163,17 +185,17 @@ class IdBeyondVocabulary(Rule):
                 for problem in problems[:1]:
                     yield self.finding(look.chunk.file.path, look.chunk.name, str(problem), fix)
         for scan in scans(release):
-            limit = _vocabulary_of(release, scan)
+            limit = _vocabulary_of(release, scan.corpus)
             for file in scan.scans:
                 if limit is not None and file.tally.highest >= limit:
                     message = f"'{file.file.name}' holds id {file.tally.highest}, the vocabulary has {limit}"
                     yield self.finding(file.file.path or file.file.url or "", file.file.name, message, fix)
 
 
-def _vocabulary_of(release: ReleaseView, scan: CorpusScan) -> int | None:
+def _vocabulary_of(release: ReleaseView, corpus: Corpus) -> int | None:
     """The smallest vocabulary of the models that were trained on a corpus."""
-    sizes = [vocabulary_of(release, run) for run in release.spec.all_runs() if run.corpus == scan.corpus.name]
+    sizes = [vocabulary_of(release, run) for run in release.spec.all_runs() if run.corpus == corpus.name]
     known = [size for size in sizes if size is not None]
-    if not known and scan.corpus.tokenizer is not None:
-        return scan.corpus.tokenizer.vocabulary
+    if not known and corpus.tokenizer is not None:
+        return corpus.tokenizer.vocabulary
     return min(known, default=None)

@@ -140,22 +140,35 @@ class MissingFile(Rule):
     level = EvidenceLevel.LISTED
     requires = BOTH | {UNSAFE_PATH}
 
+    def claims(self, release: ReleaseView) -> int:
+        """Files; a checkpoint that is missing whole counts as one, since one finding tells of it."""
+        missing = _missing_checkpoints(release).values()
+        return len(release.files) - len(set().union(*(paths for _, paths in missing))) + len(missing)
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint that is missing whole, and one for each other missing file."""
         present = set(release.present)
         fix = "run 'dvc repro' or 'dvc pull' to bring it back, or publish again"
         told: set[str] = set()
-        for run in release.manifest.runs:
-            for checkpoint in run.checkpoints:
-                paths = {f"{checkpoint.folder}/{record.path}" for record in checkpoint.files}
-                if len(paths) > 1 and not paths & present:
-                    told |= paths
-                    message = f"the whole checkpoint is missing: expected {len(paths)} files, found none"
-                    yield self.finding(checkpoint.folder, checkpoint.name, message, fix)
+        for folder, (name, paths) in _missing_checkpoints(release).items():
+            told |= paths
+            message = f"the whole checkpoint is missing: expected {len(paths)} files, found none"
+            yield self.finding(folder, name, message, fix)
         for record in release.files:
             if record.path not in present and record.path not in told:
                 message = f"expected a file of {record.bytes} bytes, found none"
                 yield self.finding(record.path, record.path, message, fix)
+
+
+def _missing_checkpoints(release: ReleaseView) -> dict[str, tuple[str, set[str]]]:
+    """Checkpoints of which nothing is there: folder, name and paths."""
+    present, found = set(release.present), {}
+    for run in release.manifest.runs:
+        for checkpoint in run.checkpoints:
+            paths = {f"{checkpoint.folder}/{record.path}" for record in checkpoint.files}
+            if len(paths) > 1 and not paths & present:
+                found[checkpoint.folder] = (checkpoint.name, paths)
+    return found
 
 
 class ExtraFile(Rule):
@@ -222,6 +235,10 @@ class WrongSize(Rule):
     level = EvidenceLevel.LISTED
     requires = BOTH | {UNSAFE_PATH}
 
+    def unseen(self, release: ReleaseView) -> int:
+        """Files that are not there."""
+        return sum(record.path not in release.listing for record in release.files)
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each file of another size."""
         for record in release.files:
@@ -258,6 +275,18 @@ class AlteredFile(Rule):
     level = EvidenceLevel.LISTED
     requires = BOTH | {UNSAFE_PATH}
 
+    def unseen(self, release: ReleaseView) -> int:
+        """Files that are not there, have another size, or for which the target lists no digest."""
+        found = self._digests(release, release.files)
+        return sum(
+            record.path not in release.listing
+            or (
+                record.path not in release.unreadable
+                and (record.path not in found or release.listing[record.path].bytes != record.bytes)
+            )
+            for record in release.files
+        )
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each file of another digest."""
         records = release.files
@@ -277,7 +306,7 @@ class AlteredFile(Rule):
             if sha256 is not None and sha256 != record.sha256:
                 message = f"expected sha256 {record.sha256}, found {sha256}"
                 yield self.finding(record.path, record.path, message, "fetch or build the file again")
-            elif sha256 is None and record.path in release.unreadable:
+            elif sha256 is None and listed is not None and record.path in release.unreadable:
                 message = f"cannot be read: {release.unreadable[record.path]}"
                 yield self.finding(record.path, record.path, message, "make it readable, or fetch it again")
 

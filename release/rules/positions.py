@@ -56,8 +56,12 @@ class SwappedCheckpoint(Rule):
     part = Part.CHECKPOINT
 
     def claims(self, release: ReleaseView) -> int:
-        """Checkpoints of the sample that open360's trainer wrote."""
-        return sum(seen.record is not None for seen in release.loaded_checkpoints)
+        """Checkpoints that open360's trainer wrote."""
+        return sum(seen.record is not None for seen in release.checkpoints)
+
+    def unseen(self, release: ReleaseView) -> int:
+        """Those of them outside the sample, or without an intact position."""
+        return self.claims(release) - len(list(_positions(release)))
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint whose position is that of another."""
@@ -105,6 +109,10 @@ class WrongParent(Rule):
     level = EvidenceLevel.LOADED
     requires = BOTH | {SWAPPED}
     part = Part.CHECKPOINT
+
+    def unseen(self, release: ReleaseView) -> int:
+        """Checkpoints outside the sample, or without an intact position."""
+        return self.claims(release) - len(list(_positions(release)))
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each digest that differs."""

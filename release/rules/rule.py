@@ -54,8 +54,12 @@ class Rule(ABC):
         return SECTORS[self.code[:3]]
 
     def claims(self, release: ReleaseView) -> int:
-        """Number of things that the rule looked at; asked for after `check`. 0: there is nothing of the kind here."""
+        """Number of things that the rule is about; asked for after `check`. 0: there is nothing of the kind here."""
         return release.count_of(self.part)
+
+    def unseen(self, release: ReleaseView) -> int:  # noqa: ARG002
+        """How many of them, without a finding, it did not look at: not there, not intact, outside the sample."""
+        return 0
 
     @abstractmethod
     def check(self, release: ReleaseView) -> Iterator[Finding]:

@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from open360.release.evidence.evaluation_records import EvaluationRecord
-from open360.release.evidence.measurements import evaluation_name, measurements
-from open360.release.evidence.score_jumps import Point, jumps
+from open360.release.evidence.measurements import declared_records, evaluation_name, measurements
+from open360.release.evidence.score_jumps import LEAST_WITH_STDERR, LEAST_WITHOUT, Point, judged, jumps
 from open360.release.findings import EvidenceLevel, Finding, Part, Severity
 from open360.release.listed_view import SeenCheckpoint
 from open360.release.rules.rule import SPEC_READ, Rule
@@ -122,9 +122,17 @@ class ScoreJumps(Rule):
     part = Part.CHECKPOINT
 
     def claims(self, release: ReleaseView) -> int:
-        """Checkpoints with scores."""
-        measured = (m for m in measurements(release) if any(m.scores.values()))
-        return len({(m.checkpoint.run.name, m.checkpoint.name) for m in measured})
+        """Checkpoints between others on a curve that is long enough when all of its records are read."""
+        return len(_claimed(release))
+
+    def unseen(self, release: ReleaseView) -> int:
+        """Those of them with a score that was not judged: a record is not in the sample, or not there."""
+        done = {
+            (*key, curve[index][0].name)
+            for key, curve in _curves(release).items()
+            for index in judged([point for _, point in curve])
+        }
+        return sum(not scores <= done for scores in _claimed(release).values())
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint."""
@@ -144,6 +152,27 @@ class ScoreJumps(Rule):
             more = f" (and {len(jumped) - 1} more scores)" if len(jumped) > 1 else ""
             fix = "compare its weights with those of other steps, and measure it again"
             yield self.finding(release.place_of_checkpoint(seen), seen.name, f"{jumped[0]}{more}", fix)
+
+
+def _claimed(release: ReleaseView) -> dict[tuple[str, str], set[tuple[str, int, str, str]]]:
+    """Scores that can be judged when all records are read: by run and checkpoint, as (run, evaluation, metric, name).
+
+    The first and the last of a curve have one neighbour; of a curve of which nothing is read nobody knows whether its
+    records have standard errors, without which it has to be longer.
+    """
+    declared: dict[tuple[str, int], dict[str, SeenCheckpoint]] = defaultdict(dict)
+    for number, seen, _ in declared_records(release):
+        declared[seen.run.name, number][seen.name] = seen
+    curves = _curves(release)
+    found: dict[tuple[str, str], set[tuple[str, int, str, str]]] = defaultdict(set)
+    for (run, number), checkpoints in declared.items():
+        for metric in release.spec.evaluations[number].metrics:
+            points = [point for _, point in curves.get((run, number, metric), ())]
+            stated = not points or any(point.stderr is not None for point in points)
+            if len(checkpoints) >= (LEAST_WITH_STDERR if stated else LEAST_WITHOUT):
+                for seen in sorted(checkpoints.values(), key=lambda seen: seen.step)[1:-1]:
+                    found[run, seen.name].add((run, number, metric, seen.name))
+    return found
 
 
 def _curves(release: ReleaseView) -> dict[tuple[str, int, str], list[tuple[SeenCheckpoint, Point]]]:

@@ -56,6 +56,17 @@ class ChunkUnlikeSiblings(Rule):
         """Files that have siblings."""
         return sum(len(found.files) for _, _, found in _families(release))
 
+    def unseen(self, release: ReleaseView) -> int:
+        """Those of them outside the sample, where the level looks at footers or rows."""
+        closest = {"parquet": EvidenceLevel.HASHED, "jsonl": EvidenceLevel.LOADED}
+        count = 0
+        for corpus, _, found in _families(release):
+            level = closest.get(corpus.row.format) if corpus.row is not None else None
+            if level is not None and release.level.includes(level):
+                chosen = {file.name for file in release.sampled(found.files, lambda file: file.name)}
+                count += sum(file.name not in chosen for file in found.files)
+        return count
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each file that differs, with the first difference."""
         read = (

@@ -12,6 +12,7 @@ from open360.release.rules.architectures import expected_shapes, ignorable
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.view import ReleaseView
 from open360.schema.digests import TensorFileError, TensorSpan
+from open360.schema.manifest import CheckpointRecord
 from open360.schema.run import Run
 
 WRONG_SHAPES, UNREADABLE = "CKP011", "CKP015"
@@ -48,19 +49,28 @@ class UnreadableTensors(Rule):
     part = Part.CHECKPOINT
 
     def claims(self, release: ReleaseView) -> int:
-        """Checkpoints in the sample."""
-        return len(release.loaded_checkpoints)
+        """Checkpoints with safetensors files."""
+        return sum(bool(_tensor_paths(seen)) for seen in release.checkpoints)
+
+    def unseen(self, release: ReleaseView) -> int:
+        """Those of them outside the sample, or with such a file that is not intact."""
+        paths = [found for seen in release.loaded_checkpoints if (found := _tensor_paths(seen))]
+        return self.claims(release) - sum(all(map(release.intact, found)) for found in paths)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each file."""
         for checkpoint in release.loaded_checkpoints:
-            for inside in checkpoint.files:
-                path = checkpoint.path(inside)
-                if path.endswith(".safetensors") and release.intact(path):
+            for path in _tensor_paths(checkpoint):
+                if release.intact(path):
                     try:
                         release.tensor_file(path)
                     except TensorFileError as error:
                         yield self.finding(path, checkpoint.name, error.problem, BUILD_AGAIN)
+
+
+def _tensor_paths(checkpoint: SeenCheckpoint) -> list[str]:
+    """Paths of all safetensors files of a checkpoint: weights, and states of the optimizer."""
+    return [checkpoint.path(inside) for inside in checkpoint.files if inside.endswith(".safetensors")]
 
 
 class WrongTensorsDigest(Rule):
@@ -90,20 +100,31 @@ class WrongTensorsDigest(Rule):
     level = EvidenceLevel.HASHED
     part = Part.CHECKPOINT
 
+    def unseen(self, release: ReleaseView) -> int:
+        """Checkpoints of which a file is not intact, or not on this disk where it has to be."""
+        return sum(
+            any(_digest(release, paths) is None for _, paths, _ in _parts_of(checkpoint))
+            for _, checkpoint in release.built_checkpoints()
+        )
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each digest that differs."""
         for run, checkpoint in release.built_checkpoints():
-            weights = [f"{checkpoint.folder}/{path}" for path in weight_files(file.path for file in checkpoint.files)]
-            optimizer = f"{checkpoint.folder}/{OPTIMIZER_FILE}"
-            parts = [("weights", weights, checkpoint.tensors.weights)]
-            if checkpoint.tensors.optimizer is not None:
-                parts.append(("optimizer", [optimizer], checkpoint.tensors.optimizer))
-            for part, paths, expected in parts:
+            for part, paths, expected in _parts_of(checkpoint):
                 found = _digest(release, paths)
                 if found is not None and found != expected:
                     message = f"expected the tensors digest {expected} of its {part}, found {found}"
                     place = release.place_of(run, checkpoint, f"tensors/{part}")
                     yield self.finding(place, checkpoint.name, message, "run 'dvc repro manifest'")
+
+
+def _parts_of(checkpoint: CheckpointRecord) -> list[tuple[str, list[str], str]]:
+    """`(what, paths, tensors digest by the manifest)` of weights, and of the state of the optimizer where it is."""
+    weights = [f"{checkpoint.folder}/{path}" for path in weight_files(file.path for file in checkpoint.files)]
+    parts = [("weights", weights, checkpoint.tensors.weights)]
+    if checkpoint.tensors.optimizer is not None:
+        parts.append(("optimizer", [f"{checkpoint.folder}/{OPTIMIZER_FILE}"], checkpoint.tensors.optimizer))
+    return parts
 
 
 def _digest(release: ReleaseView, paths: list[str]) -> str | None:
@@ -145,9 +166,9 @@ class WrongShapes(Rule):
     requires = frozenset({SPEC_READ, UNREADABLE})
     part = Part.CHECKPOINT
 
-    def claims(self, release: ReleaseView) -> int:
-        """Checkpoints in the sample."""
-        return len(release.loaded_checkpoints)
+    def unseen(self, release: ReleaseView) -> int:
+        """Checkpoints outside the sample, and those without intact safetensors files."""
+        return len(release.checkpoints) - sum(bool(_spans(release, seen)) for seen in release.loaded_checkpoints)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint."""

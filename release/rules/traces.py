@@ -122,6 +122,15 @@ class TraceInconsistent(Rule):
     part = Part.CHECKPOINT
     level = EvidenceLevel.LOADED
 
+    def claims(self, release: ReleaseView) -> int:
+        """Traces that the manifest names."""
+        return sum(checkpoint.trace is not None for _, checkpoint in release.built_checkpoints())
+
+    def unseen(self, release: ReleaseView) -> int:
+        """Those of them that are not intact."""
+        traces = [checkpoint.trace for _, checkpoint in release.built_checkpoints()]
+        return sum(trace is not None and not release.intact(trace.path) for trace in traces)
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each trace."""
         for run, record in release.built_runs():
@@ -188,6 +197,14 @@ class NonFiniteMetric(Rule):
     level = EvidenceLevel.LOADED
     requires = BOTH
 
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints with a trace or an evaluation record in the manifest."""
+        return len(_measured_files(release))
+
+    def unseen(self, release: ReleaseView) -> int:
+        """Those of them of which one of the two is not intact."""
+        return sum(not all(map(release.intact, paths)) for paths in _measured_files(release))
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each file."""
         for run, checkpoint in release.built_checkpoints():
@@ -204,6 +221,19 @@ class NonFiniteMetric(Rule):
             if record is None or not _all_finite(record):
                 message = f"it holds no finite numbers: {release.unreadable.get(path, 'one is NaN or infinite')}"
                 yield self.finding(path, checkpoint.name, message, "evaluate the checkpoint again")
+
+
+def _measured_files(release: ReleaseView) -> list[list[str]]:
+    """Trace and evaluation record of each checkpoint that has one of them, as the manifest names them."""
+    named, found = {record.path for record in release.files}, []
+    for run, checkpoint in release.built_checkpoints():
+        evaluation = evaluation_path(run.name, checkpoint.name)
+        paths = [checkpoint.trace.path] if checkpoint.trace is not None else []
+        if evaluation in named:
+            paths.append(evaluation)
+        if paths:
+            found.append(paths)
+    return found
 
 
 def _is_finite(number: float | None) -> bool:

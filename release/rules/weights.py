@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.listed_view import SeenCheckpoint
@@ -53,9 +55,9 @@ class NonFiniteWeights(Rule):
     requires = frozenset({SPEC_READ, UNREADABLE})
     part = Part.CHECKPOINT
 
-    def claims(self, release: ReleaseView) -> int:
-        """Checkpoints in the sample."""
-        return len(release.loaded_checkpoints)
+    def unseen(self, release: ReleaseView) -> int:
+        """Checkpoints outside the sample, and those without intact safetensors files."""
+        return len(release.checkpoints) - sum(release.weights(seen) is not None for seen in release.loaded_checkpoints)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint."""
@@ -97,8 +99,13 @@ class UnlikeNeighbours(Rule):
     part = Part.CHECKPOINT
 
     def claims(self, release: ReleaseView) -> int:
-        """Checkpoints in the sample."""
-        return len(release.loaded_checkpoints)
+        """Checkpoints with two neighbours; both ends of a run, too, where there are enough to compare with."""
+        return sum(len(_judgeable(len(found))) for found in release.checkpoints_by_run())
+
+    def unseen(self, release: ReleaseView) -> int:
+        """Those of them that were not compared: they, or a neighbour, were not read."""
+        runs = release.checkpoints_by_run(release.loaded_checkpoints)
+        return self.claims(release) - sum(len(_judged(_ways(release, found))) for found in runs)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint that lies apart."""
@@ -110,12 +117,48 @@ class UnlikeNeighbours(Rule):
                 yield self.finding(path, checkpoint.name, message, fix)
 
 
-def _apart(release: ReleaseView, checkpoints: list[SeenCheckpoint]) -> Iterator[tuple[int, str]]:
-    run = checkpoints[0].run
+@dataclass(frozen=True, kw_only=True)
+class _Ways:
+    """Distances between the weights of a run's checkpoints in a row; None where one of the two was not read.
+
+    `steps` are those from each to the next, `direct` those from each to the one after the next.
+    """
+
+    steps: list[float | None]
+    direct: list[float | None]
+
+
+def _ways(release: ReleaseView, checkpoints: list[SeenCheckpoint]) -> _Ways:
     known = [release.weights(checkpoint) for checkpoint in checkpoints]
-    ways = [_between(a, b) for a, b in pairwise(known)]
-    for index in range(1, len(known) - 1):
-        way_in, way_out, direct = ways[index - 1], ways[index], _between(known[index - 1], known[index + 1])
+    return _Ways(
+        steps=[_between(a, b) for a, b in pairwise(known)],
+        direct=[_between(a, b) for a, b in zip(known, known[2:], strict=False)],
+    )
+
+
+def _judgeable(count: int) -> range:
+    """Indices of those of `count` checkpoints in a row that can be judged when all of them are read."""
+    return range(count) if count > FEWEST_WAYS else range(1, count - 1)
+
+
+def _judged(ways: _Ways) -> set[int]:
+    """Indices of the checkpoints that were judged."""
+    count = len(ways.steps) + 1
+    inner = {
+        index
+        for index in range(1, count - 1)
+        if None not in (ways.steps[index - 1], ways.steps[index], ways.direct[index - 1])
+    }
+    others = sum(way is not None for way in ways.steps) - 1
+    ends = ((0, 0), (count - 1, len(ways.steps) - 1)) if others >= FEWEST_WAYS - 1 else ()
+    return inner | {index for index, way in ends if ways.steps[way] is not None}
+
+
+def _apart(release: ReleaseView, checkpoints: list[SeenCheckpoint]) -> Iterator[tuple[int, str]]:
+    run, found = checkpoints[0].run, _ways(release, checkpoints)
+    ways = found.steps
+    for index in range(1, len(checkpoints) - 1):
+        way_in, way_out, direct = ways[index - 1], ways[index], found.direct[index - 1]
         if way_in is None or way_out is None or direct is None:
             continue
         if min(way_in, way_out) > 0 and way_in + way_out > LONGEST_DETOUR * direct:
@@ -123,7 +166,7 @@ def _apart(release: ReleaseView, checkpoints: list[SeenCheckpoint]) -> Iterator[
             yield index, f"its weights lie far from those of '{before}' and '{after}', which lie close to each other"
     spent = [_spent(release, run, a.step, b.step) for a, b in pairwise(checkpoints)]
     if len(ways) >= FEWEST_WAYS:
-        for index, way in ((0, 0), (len(known) - 1, len(ways) - 1)):
+        for index, way in ((0, 0), (len(checkpoints) - 1, len(ways) - 1)):
             if _is_far(ways, spent, way):
                 yield index, "its weights lie far from those of its neighbour, compared with all other neighbours"
 
@@ -149,6 +192,9 @@ def _spent(release: ReleaseView, run: Run, first: int, end: int) -> float | None
 
 def _between(a: WeightStatistics | None, b: WeightStatistics | None) -> float | None:
     return distance(a, b) if a is not None and b is not None else None
+
+
+_RUN_ONCE: WeakKeyDictionary[ReleaseView, int] = WeakKeyDictionary()  # how many checkpoints were run
 
 
 class ForwardPassFails(Rule):
@@ -178,18 +224,24 @@ class ForwardPassFails(Rule):
     part = Part.CHECKPOINT
 
     def claims(self, release: ReleaseView) -> int:
-        """Checkpoints in the sample whose code is not their own."""
-        return sum(not checkpoint.run.custom_code for checkpoint in release.loaded_checkpoints)
+        """Checkpoints whose code is not their own."""
+        return sum(not checkpoint.run.custom_code for checkpoint in release.checkpoints)
+
+    def unseen(self, release: ReleaseView) -> int:
+        """Those of them that were not run: outside the sample, not intact, or too large to fetch."""
+        return self.claims(release) - _RUN_ONCE.get(release, 0)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint."""
         run_once = _forward_pass()
+        _RUN_ONCE[release] = 0
         for checkpoint in release.loaded_checkpoints:
             if checkpoint.run.custom_code:
                 continue  # code from a repository is never run here
             with release.folder_of(checkpoint) as folder:
                 if folder is None:
                     continue
+                _RUN_ONCE[release] += 1
                 try:
                     problem = None if run_once(folder) else "its outputs are not finite"
                 except Open360Error as error:

@@ -18,6 +18,7 @@ from open360.release.findings import (
     Outcome,
     Part,
     Report,
+    Sample,
     Sector,
     SkippedRule,
 )
@@ -27,7 +28,7 @@ from open360.release.reports.dial_svg import badge_svg, dial_svg
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def _outcome(sector: Sector, claims: int, broken: int) -> Outcome:
+def _outcome(sector: Sector, claims: int, broken: int, unseen: int = 0) -> Outcome:
     return Outcome(
         code="CKP001",
         name="series-incomplete",
@@ -36,6 +37,7 @@ def _outcome(sector: Sector, claims: int, broken: int) -> Outcome:
         part=Part.CHECKPOINT,
         claims=claims,
         broken=broken,
+        unseen=unseen,
     )
 
 
@@ -58,10 +60,11 @@ def _report(outcomes: list[Outcome], skipped: list[SkippedRule]) -> Report:
 
 
 outcomes = st.builds(
-    lambda sector, claims, share: _outcome(sector, claims, round(claims * share)),
+    lambda sector, held, broken, unseen: _outcome(sector, held + broken + unseen, broken, unseen),
     st.sampled_from(Sector),
     st.integers(0, 400),
-    st.floats(0, 1),
+    st.integers(0, 400),
+    st.integers(0, 400),
 )
 skips = st.builds(_skipped, st.sampled_from(Sector))
 reports = st.builds(_report, st.lists(outcomes, max_size=12), st.lists(skips, max_size=6))
@@ -110,10 +113,27 @@ def test_the_dial_stays_within_its_bounds_and_its_shares_make_one(report: Report
 @given(reports, st.data())
 def test_more_breakage_never_widens_the_dial(report: Report, data: st.DataObject) -> None:
     worse = [
-        outcome.model_copy(update={"broken": data.draw(st.integers(outcome.broken, outcome.claims))})
+        outcome.model_copy(update={"broken": data.draw(st.integers(outcome.broken, outcome.claims - outcome.unseen))})
         for outcome in report.outcomes
     ]
     assert dial_of(_report(worse, list(report.skipped))).degrees <= dial_of(report).degrees
+
+
+@given(reports, st.data())
+def test_more_that_was_not_looked_at_never_widens_the_dial(report: Report, data: st.DataObject) -> None:
+    less = [
+        outcome.model_copy(update={"unseen": data.draw(st.integers(outcome.unseen, outcome.claims - outcome.broken))})
+        for outcome in report.outcomes
+    ]
+    assert dial_of(_report(less, list(report.skipped))).degrees <= dial_of(report).degrees
+
+
+def test_a_rule_that_looked_at_nothing_counts_as_one_that_was_skipped() -> None:
+    blind, skipped = (
+        dial_of(_report([_outcome(Sector.DATA, 12, 0, 12)], [])),
+        dial_of(_report([], [_skipped(Sector.DATA)])),
+    )
+    assert [(a.held, a.broken, a.unseen) for a in blind.arcs] == [(a.held, a.broken, a.unseen) for a in skipped.arcs]
 
 
 @given(reports, skips)
@@ -163,6 +183,15 @@ def test_the_picture_is_valid_says_what_it_shows_and_draws_each_share_once(repor
         assert drawn.count(name) == sum(getattr(arc, name) > 0 for arc in dial.arcs)
     numbers = re.findall(r"-?\d+\.\d+", " ".join(path.get("d") or "" for path in root.iter(f"{SVG}path")))
     assert all(abs(float(number)) <= 100 for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("share", "told"), [(0.01, "sample 1 %"), (0.125, "sample 12.5 %"), (0.99999, "sample over 99.9 %"), (1.0, "")]
+)
+def test_the_badge_names_the_share_that_was_looked_at_when_it_is_not_all(share: float, told: str) -> None:
+    picture = badge_svg(Dial(degrees=312, arcs=()), EvidenceLevel.LOADED, sample=Sample(share=share))
+    title = ElementTree.fromstring(picture).findtext(f"{SVG}title")
+    assert title == "open360: 312°, loaded" + (f", {told}" if told else "")
 
 
 @pytest.mark.parametrize("is_guess", [False, True])

@@ -36,8 +36,15 @@ findings = st.builds(
     fix=words,
 )
 outcomes = st.builds(
-    lambda code, name, sector, level, part, claims, broken: Outcome(
-        code=code, name=name, sector=sector, level=level, part=part, claims=claims + broken, broken=broken
+    lambda code, name, sector, level, part, held, broken, unseen: Outcome(
+        code=code,
+        name=name,
+        sector=sector,
+        level=level,
+        part=part,
+        claims=held + broken + unseen,
+        broken=broken,
+        unseen=unseen,
     ),
     words,
     words,
@@ -45,6 +52,7 @@ outcomes = st.builds(
     st.sampled_from(EvidenceLevel),
     st.sampled_from(Part),
     st.integers(0, 400),
+    st.integers(0, 9),
     st.integers(0, 9),
 )
 skipped = st.builds(SkippedRule, code=words, name=words, sector=st.sampled_from(Sector), reason=words)

@@ -147,7 +147,8 @@ class ConfigDiffers(Rule):
     """A checkpoint's configuration is not the architecture of its run.
 
     ## What it does
-    Compares each key of `architecture` in the spec with `config.json` of every checkpoint. A key that `config.json`
+    Compares each key of `architecture` in the spec with `config.json` of every checkpoint, and behind its other names
+    (`main`). A key that `config.json`
     leaves out has the default of its architecture there, and is not compared.
 
     ## Why is this bad?
@@ -171,11 +172,16 @@ class ConfigDiffers(Rule):
     requires = frozenset({SPEC_READ})
     part = Part.CHECKPOINT
 
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints, and other names of them."""
+        return len(release.checkpoints) + len(release.aliased_checkpoints)
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
-        """One finding for each checkpoint."""
+        """One finding for each checkpoint or alias."""
         close = release.level.includes(EvidenceLevel.HASHED)
-        release.fetch("config.json", release.checkpoints)
-        for checkpoint in release.checkpoints:
+        everything = [*release.checkpoints, *release.aliased_checkpoints]
+        release.fetch("config.json", everything)
+        for checkpoint in everything:
             path = checkpoint.path("config.json")
             if "config.json" not in checkpoint.files or (close and not release.intact(path)):
                 continue
@@ -199,7 +205,8 @@ class TokenizerDiffers(Rule):
     ## What it does
     Compares the tokenizer's files (`tokenizer.json`, `tokenizer.model`, `vocab.json`, `merges.txt`) in every checkpoint
     with those of the run's corpus, where the manifest or the spec has their sha256, else with those of most
-    checkpoints of the run. The listing says enough: nothing is read.
+    checkpoints of the run; so in the revisions that are other names of a checkpoint (`main`). The listing says enough:
+    nothing is read.
 
     ## Why is this bad?
     The model is fed other ids than it was trained on. It answers with slightly or entirely wrong text, and nothing
@@ -222,13 +229,19 @@ class TokenizerDiffers(Rule):
     requires = frozenset({SPEC_READ})
     part = Part.CHECKPOINT
 
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints, and other names of them."""
+        return len(release.checkpoints) + len(release.aliased_checkpoints)
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
-        """One finding for each checkpoint."""
-        for checkpoints in release.checkpoints_by_run():
+        """One finding for each checkpoint or alias."""
+        for checkpoints in release.checkpoints_by_run([*release.checkpoints, *release.aliased_checkpoints]):
             expected = _declared_tokenizer(release, checkpoints[0])
             for name in TOKENIZER_FILES:
                 contents = Counter(
-                    _content(checkpoint.files[name]) for checkpoint in checkpoints if name in checkpoint.files
+                    _content(checkpoint.files[name])
+                    for checkpoint in checkpoints
+                    if name in checkpoint.files and checkpoint.alias_of is None
                 )
                 usual = contents.most_common(1)[0][0] if contents else None
                 wanted = expected.get(name, usual)

@@ -249,12 +249,12 @@ class AliasDiffers(Rule):
         for run, repo, alias, name, revision in _aliases(release):
             one, other = release.survey.revision(repo, alias), release.survey.revision(repo, revision)
             if other is None:
-                continue  # a missing checkpoint is told by a rule of its own
+                continue  # a missing checkpoint is told by a rule of its own, and so are missing weights
             if one is None:
                 place = release.place(f"{release.run_pointer(run.name)}/series/aliases")
                 message = f"the alias '{alias}' of checkpoint '{name}' is not there"
                 yield self.finding(place, alias, message, "publish it, or correct 'aliases' of the series")
-            elif _weights(one) != _weights(other):
+            elif (here := _weights(one)) and (there := _weights(other)) and here != there:
                 message = f"its weights are not those of checkpoint '{name}', whose name it is said to be"
                 fix = "publish the right weights under it, or correct 'aliases' of the series"
                 yield self.finding(one.root, alias, message, fix)

@@ -125,9 +125,9 @@ class MissingPart(Rule):
     """A checkpoint lacks a part that it needs.
 
     ## What it does
-    Looks for weights, `config.json` and a tokenizer in every checkpoint, and for optimizer state, RNG state and data
-    position where the series says so (`optimizer: always` or `final`). What the manifest says the checkpoint `holds`
-    must be among its files.
+    Looks for weights, `config.json` and a tokenizer in every checkpoint and behind each of its other names (`main`),
+    and for optimizer state, RNG state and data position in checkpoints where the series says so (`optimizer: always`
+    or `final`). What the manifest says the checkpoint `holds` must be among its files.
 
     ## Why is this bad?
     Without optimizer and RNG state nobody can go on from the checkpoint or repeat the next segment; without the
@@ -150,9 +150,13 @@ class MissingPart(Rule):
     requires = frozenset({SPEC_READ})
     part = Part.CHECKPOINT
 
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints, and other names of them."""
+        return len(release.checkpoints) + len(release.aliased_checkpoints)
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
-        """One finding for each checkpoint."""
-        for checkpoints in release.checkpoints_by_run():
+        """One finding for each checkpoint or alias."""
+        for checkpoints in release.checkpoints_by_run([*release.checkpoints, *release.aliased_checkpoints]):
             last = max(checkpoint.step for checkpoint in checkpoints)
             if any(checkpoint.record is None for checkpoint in checkpoints):
                 for name in {name for checkpoint in checkpoints for name in checkpoint.files if _is_index(name)}:
@@ -203,7 +207,7 @@ def _missing_shards(release: ReleaseView, checkpoint: SeenCheckpoint) -> list[st
 
 def _needed_parts(checkpoint: SeenCheckpoint, *, is_last: bool) -> list[str]:
     series = checkpoint.run.series
-    if series is None:
+    if series is None or checkpoint.alias_of is not None:
         return ["weights"]
     resumable = series.optimizer == "always" or (series.optimizer == "final" and is_last)
     if checkpoint.record is None and checkpoint.run.hub.optimizer is not None:

@@ -101,8 +101,8 @@ class PickleWeights(Rule):
     """A checkpoint is stored as a pickle.
 
     ## What it does
-    Looks for files such as `pytorch_model.bin`, `.pt`, `.ckpt` among the files of checkpoints, and for series of the
-    format `pickle`.
+    Looks for files such as `pytorch_model.bin`, `.pt`, `.ckpt` among the files of checkpoints and behind their other
+    names (`main`), and for series of the format `pickle`.
 
     ## Why is this bad?
     Loading a pickle can run any program that its author put in. Its bytes also change from save to save, so equal
@@ -125,12 +125,16 @@ class PickleWeights(Rule):
     requires = frozenset({SPEC_READ})
     part = Part.CHECKPOINT
 
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints, and other names of them."""
+        return len(release.checkpoints) + len(release.aliased_checkpoints)
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
-        """One finding for each series, else for each checkpoint."""
+        """One finding for each series, else for each checkpoint or alias."""
         told: set[str] = set()
-        for checkpoint in release.checkpoints:
+        for checkpoint in [*release.checkpoints, *release.aliased_checkpoints]:
             run = checkpoint.run
-            if run.series is not None and run.series.storage(checkpoint.name)[0] == "pickle":
+            if run.series is not None and run.series.storage(checkpoint.declared_name)[0] == "pickle":
                 if run.name not in told:
                     told.add(run.name)
                     place = release.place(f"{release.run_pointer(run.name)}/series/format")

@@ -219,7 +219,8 @@ class AliasDiffers(Rule):
 
     ## What it does
     Compares the digests of the weights behind each alias of the series (`aliases: {main: step143000}`) with those of
-    the checkpoint that it stands for.
+    the checkpoint that it stands for: the safetensors files where both have them, else the pickles. The checkpoint is
+    one that the series declares.
 
     ## Why is this bad?
     What one gets without naming a revision is not the model that the release is about.
@@ -247,6 +248,11 @@ class AliasDiffers(Rule):
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each alias."""
         for run, repo, alias, name, revision in _aliases(release):
+            if _is_undeclared(release, run, name):
+                place = release.place(f"{release.run_pointer(run.name)}/series/aliases")
+                message = f"the alias '{alias}' stands for checkpoint '{name}', which the series does not declare"
+                yield self.finding(place, alias, message, "correct 'aliases' of the series, or declare the checkpoint")
+                continue
             one, other = release.survey.revision(repo, alias), release.survey.revision(repo, revision)
             if other is None:
                 continue  # a missing checkpoint is told by a rule of its own, and so are missing weights
@@ -254,10 +260,9 @@ class AliasDiffers(Rule):
                 place = release.place(f"{release.run_pointer(run.name)}/series/aliases")
                 message = f"the alias '{alias}' of checkpoint '{name}' is not there"
                 yield self.finding(place, alias, message, "publish it, or correct 'aliases' of the series")
-            elif (here := _weights(one)) and (there := _weights(other)) and here != there:
-                message = f"its weights are not those of checkpoint '{name}', whose name it is said to be"
+            elif (difference := _difference(one, other, name)) is not None:
                 fix = "publish the right weights under it, or correct 'aliases' of the series"
-                yield self.finding(one.root, alias, message, fix)
+                yield self.finding(one.root, alias, difference, fix)
 
 
 def _aliases(release: ReleaseView) -> Iterator[tuple[Run, Repo, str, str, str]]:
@@ -269,8 +274,36 @@ def _aliases(release: ReleaseView) -> Iterator[tuple[Run, Repo, str, str, str]]:
                 yield run, repo, alias, name, plans.get(name, name)
 
 
-def _weights(listed: ListedRevision) -> dict[str, str | None]:
-    return {name: _digest(listed.files[name]) for name in all_weight_files(listed.files)}
+def _is_undeclared(release: ReleaseView, run: Run, name: str) -> bool:
+    """Whether the series is known to have no checkpoint of that name; not where it cannot be worked out."""
+    plans = release.plans(run)
+    if run.series is None or name in run.series.unplaced or name in run.series.revisions:
+        return False
+    return bool(plans or run.series.unplaced) and all(plan.name != name for plan in plans)
+
+
+def _difference(one: ListedRevision, other: ListedRevision, name: str) -> str | None:
+    """What tells the weights of an alias from those of its checkpoint; None too where one has no weights."""
+    (here, here_pickled), (there, there_pickled) = _weights(one), _weights(other)
+    if here and there:
+        differ = here != there
+    elif here_pickled and there_pickled:
+        differ = here_pickled != there_pickled
+    elif (here or here_pickled) and (there or there_pickled):
+        kinds = ("safetensors", "pickles") if here else ("pickles", "safetensors")
+        return f"its weights are {kinds[0]}, those of checkpoint '{name}' {kinds[1]}: nothing shows that they are equal"
+    else:
+        return None
+    return f"its weights are not those of checkpoint '{name}', whose name it is said to be" if differ else None
+
+
+def _weights(listed: ListedRevision) -> tuple[dict[str, str | None], dict[str, str | None]]:
+    """Digests of the weights by file: in safetensors files, and in pickles."""
+    tensors: dict[str, str | None] = {}
+    pickles: dict[str, str | None] = {}
+    for name in all_weight_files(listed.files):
+        (tensors if name.endswith(".safetensors") else pickles)[name] = _digest(listed.files[name])
+    return tensors, pickles
 
 
 def _digest(file: RemoteFile) -> str | None:

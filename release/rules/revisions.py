@@ -301,7 +301,7 @@ def _weights(listed: ListedRevision) -> tuple[dict[str, str | None], dict[str, s
     """Digests of the weights by file: in safetensors files, and in pickles."""
     tensors: dict[str, str | None] = {}
     pickles: dict[str, str | None] = {}
-    for name in all_weight_files(listed.files):
+    for name in (name for name in all_weight_files(listed.files) if listed.files[name].bytes):
         (tensors if name.endswith(".safetensors") else pickles)[name] = _digest(listed.files[name])
     return tensors, pickles
 

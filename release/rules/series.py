@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from open360.release.building import parts_held
 from open360.release.evidence.declared_names import read_names
 from open360.release.findings import EvidenceLevel, Finding, Location, Part
-from open360.release.hub_objects import Repo
+from open360.release.hashing import TENSOR_SUFFIX
+from open360.release.hub_objects import RemoteFile, Repo
 from open360.release.listed_view import NO_MANIFEST, SeenCheckpoint
 from open360.release.rules.rule import SPEC_READ, CannotCheckError, Rule
 from open360.release.rules.storage import all_weight_files
@@ -22,6 +23,8 @@ from open360.schema.series import Series
 BUILD_AGAIN = "run 'dvc repro' to build what is missing, or correct the series"
 PUBLISH_IT = "publish it, or list it in 'missing' of the series with the reason"
 COMPLETE_IT = "build the checkpoint again and publish all of it, or declare what is there"
+STATE_SUFFIXES = (TENSOR_SUFFIX, ".pt", ".pth", ".bin", ".ckpt", ".npz", ".npy", ".pkl", ".pickle", ".distcp", ".h5")
+LEAST_STATE_BYTES = 64
 HOUSEKEEPING = frozenset({".gitattributes", ".gitignore", "README.md"})
 
 
@@ -127,7 +130,7 @@ class MissingPart(Rule):
     ## What it does
     Looks for weights, `config.json` and a tokenizer in every checkpoint and behind each of its other names (`main`),
     and for optimizer state, RNG state and data position in checkpoints where the series says so (`optimizer: always`
-    or `final`). What the manifest says the checkpoint `holds` must be among its files.
+    or `final`). What the manifest says the checkpoint `holds` must be among its files. Empty files count as missing.
 
     ## Why is this bad?
     Without optimizer and RNG state nobody can go on from the checkpoint or repeat the next segment; without the
@@ -173,20 +176,28 @@ class MissingPart(Rule):
 def _missing_parts(release: ReleaseView, checkpoint: SeenCheckpoint, *, is_last: bool) -> Iterator[str]:
     needed = _needed_parts(checkpoint, is_last=is_last)
     if checkpoint.record is not None:
-        held: set[str] = set(parts_held(checkpoint.files))
+        held: set[str] = set(parts_held(name for name, file in checkpoint.files.items() if file.bytes))
         yield from (part for part in dict.fromkeys([*needed, *checkpoint.record.holds]) if part not in held)
     else:
         weights = all_weight_files(checkpoint.files)
-        if not weights:
+        empty = [name for name in weights if not checkpoint.files[name].bytes]
+        if len(empty) == len(weights):
             yield "weights"
+        else:
+            yield from (f"weights in '{name}', which is empty" for name in empty)
         yield from (f"'{name}', which its index lists" for name in _missing_shards(release, checkpoint))
-        if "optimizer" in needed and not any("optim" in name for name in checkpoint.files):
+        if "optimizer" in needed and not any(_is_optimizer(name, file) for name, file in checkpoint.files.items()):
             yield "optimizer state, which the release says it does"
     names = {path for path in checkpoint.files if "/" not in path}
     if "config.json" not in names:
         yield "configuration (config.json)"
     if not names & {"tokenizer.json", "tokenizer.model", "vocab.json"}:
         yield "tokenizer"
+
+
+def _is_optimizer(name: str, file: RemoteFile) -> bool:
+    """Whether a file, by its name and size, holds optimizer state: tensors, not a note about them."""
+    return "optim" in name.lower() and name.endswith(STATE_SUFFIXES) and file.bytes >= LEAST_STATE_BYTES
 
 
 def _is_index(name: str) -> bool:

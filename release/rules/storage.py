@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from open360.release.building import is_state, weight_files
 from open360.release.findings import EvidenceLevel, Finding, Part, Severity
+from open360.release.hub_objects import RemoteFile
 from open360.release.listed_view import SeenCheckpoint
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.view import ReleaseView
@@ -137,9 +138,9 @@ def _names_of_parts(files: list[dict[str, str]]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(item for found in files if len(found) > 1 for item in sorted(found.items())))
 
 
-def _chosen_files(files: Iterable[str]) -> list[str]:
-    """The files that a loader takes the weights from: those in safetensors, else the pickles."""
-    names = all_weight_files(files)
+def _chosen_files(files: Mapping[str, RemoteFile]) -> list[str]:
+    """The files that a loader takes the weights from: those in safetensors, else the pickles; none that are empty."""
+    names = [name for name in all_weight_files(files) if files[name].bytes]
     return [name for name in names if name.endswith(".safetensors")] or names
 
 
@@ -275,7 +276,7 @@ class Form(NamedTuple):
 
 def _form_of(checkpoint: SeenCheckpoint) -> Form | None:
     chosen = _chosen_files(checkpoint.files)
-    if not chosen:
-        return None
+    if not chosen or any(not checkpoint.files[name].bytes for name in all_weight_files(checkpoint.files)):
+        return None  # empty files are missing parts, which another rule tells
     form = "safetensors" if chosen[0].endswith(".safetensors") else "pickles"
     return Form(form, len(chosen), sum(checkpoint.files[name].bytes for name in chosen))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from open360.release.building import parts_held
 from open360.release.evidence.declared_names import read_names
-from open360.release.findings import EvidenceLevel, Finding, Location, Part
+from open360.release.findings import EvidenceLevel, Finding, Location, Part, Severity
 from open360.release.hashing import TENSOR_SUFFIX
 from open360.release.hub_objects import RemoteFile, Repo
 from open360.release.listed_view import NO_MANIFEST, SeenCheckpoint
@@ -25,6 +25,7 @@ PUBLISH_IT = "publish it, or list it in 'missing' of the series with the reason"
 COMPLETE_IT = "build the checkpoint again and publish all of it, or declare what is there"
 STATE_SUFFIXES = (TENSOR_SUFFIX, ".pt", ".pth", ".bin", ".ckpt", ".npz", ".npy", ".pkl", ".pickle", ".distcp", ".h5")
 LEAST_STATE_BYTES = 64
+MAX_SHOWN = 5
 HOUSEKEEPING = frozenset({".gitattributes", ".gitignore", "README.md"})
 
 
@@ -34,7 +35,8 @@ class SeriesIncomplete(Rule):
     ## What it does
     Works out names, steps and tokens of all checkpoints from the spec and compares them, both ways, with the manifest,
     or with the branches and tags on the Hub where there is none. Checkpoints that the series lists as `missing`, with
-    the reason, are not asked for. A branch that differs in its token count only is told by another rule.
+    the reason, are not asked for. A branch that differs in its token count only is told by another rule. Names that
+    look like those of checkpoints and fit no series (`Step8`, `step32-v2`) are noted once for each repository.
 
     ## Why is this bad?
     Who studies training over time finds holes where checkpoints were promised, or reads steps and tokens off names
@@ -91,6 +93,16 @@ class SeriesIncomplete(Rule):
             message = f"it is called like a checkpoint of run '{run.name}', but its series does not declare it"
             fix = "remove it, or declare it in the series"
             yield self.finding(revision_root(repo, revision), revision, message, fix)
+        if found.alike:
+            names = ", ".join(f"'{name[:80]}'" for name in found.alike[:MAX_SHOWN])
+            more = len(found.alike) - MAX_SHOWN
+            message = f"a branch is called {names}, which no series declares"
+            if len(found.alike) > 1:
+                message = (
+                    f"branches are called {names}{f' and {more} more' if more > 0 else ''}: no series declares them"
+                )
+            note = self.finding(str(repo), repo.id, message, "remove what is no checkpoint, or declare it")
+            yield note.model_copy(update={"severity": Severity.NOTE})
 
     def _check_run(self, release: ReleaseView, run: Run, record: RunRecord) -> Iterator[Finding]:
         plans = {plan.name: plan for plan in release.plans(run)}

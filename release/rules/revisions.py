@@ -13,6 +13,7 @@ from open360.release.hub_target import HubTarget, newest_version
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.rules.storage import all_weight_files
 from open360.release.survey import ListedRevision, revision_root
+from open360.release.targets import FolderTarget
 from open360.release.view import RANGE_BYTES, ReleaseView
 from open360.schema.run import Run
 
@@ -119,6 +120,10 @@ class RevisionUnpinned(Rule):
     level = EvidenceLevel.LISTED
     requires = frozenset({SPEC_READ})
     part = Part.RUN
+
+    def claims(self, release: ReleaseView) -> int:
+        """Runs on a Hub; none of a folder, which has no revisions."""
+        return 0 if isinstance(release.target, FolderTarget) else release.count_of(self.part)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each run."""

@@ -53,7 +53,8 @@ class SeenCheckpoint:
     """A checkpoint that is there, whoever published it, with its files as they are listed.
 
     Paths of its files begin with `root`: its folder in the release, or `ORG/NAME@REVISION`. `record` is what the
-    manifest says of it, `listed` what the Hub shows, where there is such a thing.
+    manifest says of it, `listed` what the Hub shows, where there is such a thing. Of another name of a checkpoint
+    (`main`), `alias_of` names the checkpoint; its step is 0 where nobody has stated it.
     """
 
     run: Run
@@ -64,6 +65,12 @@ class SeenCheckpoint:
     files: Mapping[str, RemoteFile]
     record: CheckpointRecord | None = None
     listed: ListedRevision | None = None
+    alias_of: str | None = None
+
+    @property
+    def declared_name(self) -> str:
+        """The name under which the series speaks of it."""
+        return self.alias_of or self.name
 
     def path(self, inside: str) -> str:
         """A file of it as the target names it."""
@@ -164,6 +171,35 @@ class ListedView(Declarations):
                         root=listed.root,
                         files=listed.files,
                         listed=listed,
+                    )
+
+    @cached_property
+    def aliased_checkpoints(self) -> list[SeenCheckpoint]:
+        """Revisions that are there and declared to be other names of checkpoints: no steps of their own."""
+        if self.foreign is None:
+            return []
+        self._needs_listing()
+        return list(self._listed_aliases(self.foreign))
+
+    def _listed_aliases(self, target: ForeignTarget) -> Iterator[SeenCheckpoint]:
+        for run in self.spec.all_runs():
+            if run.hub.model is None or run.series is None:
+                continue
+            plans = {plan.name: plan for plan in self.plans(run)}
+            revisions = {plan.revision for plan in plans.values()}
+            for alias, name in run.series.aliases.items():
+                listed = target.revisions.get((Repo(id=run.hub.model, type="model"), alias))
+                if listed is not None and alias not in revisions:
+                    plan = plans.get(name)
+                    yield SeenCheckpoint(
+                        run=run,
+                        name=alias,
+                        step=plan.step if plan is not None else 0,
+                        tokens=plan.tokens if plan is not None else None,
+                        root=listed.root,
+                        files=listed.files,
+                        listed=listed,
+                        alias_of=name,
                     )
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 
 from open360.release.hub_objects import Repo
@@ -11,18 +12,25 @@ from open360.schema.run import Run
 from open360.schema.schedule import CheckpointPlan
 from open360.schema.series import TEMPLATE
 
+MAX_NAME, LEAST_LETTERS = 1000, 3
+VERSION = re.compile(r"[vV][0-9]")
+CHECKPOINT_WORD = re.compile(r"(step|ckpt|checkpoint|stage|iter|iteration|epoch|tokens?)s?[-_. ]?[0-9]")
+# Small letters of Cyrillic and Greek that look like Latin ones.
+LOOKALIKES = str.maketrans("асерѕтохукмнніјαεικοπρτυν", "acepstoxykmhhijaeikonptuv")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RevisionNames:
     """What the names of a repository's revisions say.
 
     `relabelled` are declared checkpoints that are there under a name with another token count; they are neither
-    missing nor undeclared.
+    missing nor undeclared. `alike` are names that fit no series, but look like those of checkpoints.
     """
 
     missing: list[tuple[Run, CheckpointPlan]] = field(default_factory=list)
     undeclared: list[tuple[Run, str]] = field(default_factory=list)
     relabelled: list[tuple[CheckpointPlan, str]] = field(default_factory=list)
+    alike: list[str] = field(default_factory=list)
 
 
 def read_names(release: ReleaseView, repo: Repo) -> RevisionNames:
@@ -45,7 +53,21 @@ def read_names(release: ReleaseView, repo: Repo) -> RevisionNames:
     unknown = [name for name in there if name not in known]
     for run in runs:
         unknown = _compare(release, run, there, unknown, found)
+    templates = [run.series.name for run in runs if run.series is not None]
+    found.alike.extend(name for name in unknown if _looks_like_a_checkpoint(name, templates))
     return found
+
+
+def _looks_like_a_checkpoint(name: str, templates: list[str]) -> bool:
+    """Whether a reader takes a name for that of a checkpoint: `Step8`, `step32-v2`, or with letters that look so."""
+    if len(name) > MAX_NAME or name.startswith("refs/") or VERSION.match(name):
+        return False
+    seen = unicodedata.normalize("NFKC", name).casefold().translate(LOOKALIKES)
+    begins = [TEMPLATE.split(template, maxsplit=1)[0].casefold() for template in templates if template]
+    words = [word for begin in begins if len(word := begin.rstrip("-_.0123456789")) >= LEAST_LETTERS]
+    return CHECKPOINT_WORD.search(seen) is not None or any(
+        seen.startswith(word) and any(character.isdecimal() for character in seen[len(word) :]) for word in words
+    )
 
 
 def _compare(

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from open360.release.building import POSITION_FILE
+from open360.release.evidence.run_configurations import (
+    MAX_COMPARED_BYTES,
+    UsualConfiguration,
+    configuration_texts,
+    dtype_of,
+)
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.hub_objects import RemoteFile
 from open360.release.listed_view import SeenCheckpoint
@@ -155,8 +161,10 @@ class ConfigDiffers(Rule):
     """A checkpoint's configuration is not the architecture of its run.
 
     ## What it does
-    Compares each key of `architecture` in the spec with `config.json` of every checkpoint. A key that `config.json`
-    leaves out has the default of its architecture there, and is not compared.
+    Compares each key of `architecture` in the spec with `config.json` of every checkpoint, and behind its other names
+    (`main`); `dtype` (`torch_dtype`) with that of the series; keys that the spec does not state, and a dtype that it
+    does not, with most checkpoints of the run. A key that `config.json` leaves out has the default of its architecture
+    there, and is not compared; nor is what libraries write of themselves.
 
     ## Why is this bad?
     Loaders build the model from `config.json`: another number of heads or another epsilon gives other outputs from the
@@ -179,11 +187,17 @@ class ConfigDiffers(Rule):
     requires = frozenset({SPEC_READ})
     part = Part.CHECKPOINT
 
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints, and other names of them."""
+        return len(release.checkpoints) + len(release.aliased_checkpoints)
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
-        """One finding for each checkpoint."""
+        """One finding for each checkpoint or alias."""
         close = release.level.includes(EvidenceLevel.HASHED)
-        release.fetch("config.json", release.checkpoints)
-        for checkpoint in release.checkpoints:
+        everything = [*release.checkpoints, *release.aliased_checkpoints]
+        release.fetch("config.json", everything)
+        usual = _usual_configurations(release, close=close)
+        for checkpoint in everything:
             path = checkpoint.path("config.json")
             if "config.json" not in checkpoint.files or (close and not release.intact(path)):
                 continue
@@ -196,9 +210,42 @@ class ConfigDiffers(Rule):
                 for key, value in checkpoint.run.architecture.items()
                 if config.get(key, value if key != "model_type" else None) != value
             ]
+            wrong += _unlike_most(checkpoint, config, usual)
             if wrong:
                 message = f"its configuration differs: {'; '.join(wrong)}"[:600]
                 yield self.finding(path, checkpoint.name, message, "correct the one that is wrong, build again")
+
+
+def _usual_configurations(release: ReleaseView, *, close: bool) -> dict[str, UsualConfiguration]:
+    """What most checkpoints of each run say in their configurations."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for checkpoint in release.checkpoints:
+        path = checkpoint.path("config.json")
+        if not _is_compared(checkpoint) or (close and not release.intact(path)):
+            continue
+        config = release.document(path)
+        if isinstance(config, dict):
+            found.setdefault(checkpoint.run.name, []).append(configuration_texts(config))
+    return {name: UsualConfiguration(configs) for name, configs in found.items()}
+
+
+def _is_compared(checkpoint: SeenCheckpoint) -> bool:
+    return "config.json" in checkpoint.files and checkpoint.files["config.json"].bytes <= MAX_COMPARED_BYTES
+
+
+def _unlike_most(
+    checkpoint: SeenCheckpoint, config: Mapping[str, Any], usual: Mapping[str, UsualConfiguration]
+) -> Iterator[str]:
+    """How a configuration differs from the declared dtype, and from most of its run."""
+    series, most = checkpoint.run.series, usual.get(checkpoint.run.name)
+    declared = series.storage(checkpoint.declared_name)[1] if series is not None else None
+    found = dtype_of(config)
+    if declared is not None and found is not None and found != declared:
+        yield f"dtype is '{found}', declared '{declared}'"
+    elif declared is None and found is not None and most is not None and found != (most.dtype or found):
+        yield f"dtype is '{found}', in most checkpoints '{most.dtype}'"
+    if most is not None and _is_compared(checkpoint):
+        yield from most.differences(configuration_texts(config), checkpoint.run.architecture)
 
 
 class TokenizerDiffers(Rule):
@@ -207,7 +254,8 @@ class TokenizerDiffers(Rule):
     ## What it does
     Compares the tokenizer's files (`tokenizer.json`, `tokenizer.model`, `vocab.json`, `merges.txt`) in every checkpoint
     with those of the run's corpus, where the manifest or the spec has their sha256, else with those of most
-    checkpoints of the run. The listing says enough: nothing is read.
+    checkpoints of the run; so in the revisions that are other names of a checkpoint (`main`). The listing says enough:
+    nothing is read.
 
     ## Why is this bad?
     The model is fed other ids than it was trained on. It answers with slightly or entirely wrong text, and nothing
@@ -230,13 +278,19 @@ class TokenizerDiffers(Rule):
     requires = frozenset({SPEC_READ})
     part = Part.CHECKPOINT
 
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints, and other names of them."""
+        return len(release.checkpoints) + len(release.aliased_checkpoints)
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
-        """One finding for each checkpoint."""
-        for checkpoints in release.checkpoints_by_run():
+        """One finding for each checkpoint or alias."""
+        for checkpoints in release.checkpoints_by_run([*release.checkpoints, *release.aliased_checkpoints]):
             expected = _declared_tokenizer(release, checkpoints[0])
             for name in TOKENIZER_FILES:
                 contents = Counter(
-                    _content(checkpoint.files[name]) for checkpoint in checkpoints if name in checkpoint.files
+                    _content(checkpoint.files[name])
+                    for checkpoint in checkpoints
+                    if name in checkpoint.files and checkpoint.alias_of is None
                 )
                 usual = contents.most_common(1)[0][0] if contents else None
                 wanted = expected.get(name, usual)

@@ -13,6 +13,7 @@ from open360.release.hub_target import HubTarget, newest_version
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.rules.storage import all_weight_files
 from open360.release.survey import ListedRevision, revision_root
+from open360.release.targets import FolderTarget
 from open360.release.view import RANGE_BYTES, ReleaseView
 from open360.schema.run import Run
 
@@ -120,6 +121,10 @@ class RevisionUnpinned(Rule):
     requires = frozenset({SPEC_READ})
     part = Part.RUN
 
+    def claims(self, release: ReleaseView) -> int:
+        """Runs on a Hub; none of a folder, which has no revisions."""
+        return 0 if isinstance(release.target, FolderTarget) else release.count_of(self.part)
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each run."""
         by_run = release.checkpoints_by_run() if release.foreign is not None else []
@@ -219,7 +224,8 @@ class AliasDiffers(Rule):
 
     ## What it does
     Compares the digests of the weights behind each alias of the series (`aliases: {main: step143000}`) with those of
-    the checkpoint that it stands for.
+    the checkpoint that it stands for: the safetensors files where both have them, else the pickles. The checkpoint is
+    one that the series declares.
 
     ## Why is this bad?
     What one gets without naming a revision is not the model that the release is about.
@@ -247,17 +253,21 @@ class AliasDiffers(Rule):
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each alias."""
         for run, repo, alias, name, revision in _aliases(release):
+            if _is_undeclared(release, run, name):
+                place = release.place(f"{release.run_pointer(run.name)}/series/aliases")
+                message = f"the alias '{alias}' stands for checkpoint '{name}', which the series does not declare"
+                yield self.finding(place, alias, message, "correct 'aliases' of the series, or declare the checkpoint")
+                continue
             one, other = release.survey.revision(repo, alias), release.survey.revision(repo, revision)
             if other is None:
-                continue  # a missing checkpoint is told by a rule of its own
+                continue  # a missing checkpoint is told by a rule of its own, and so are missing weights
             if one is None:
                 place = release.place(f"{release.run_pointer(run.name)}/series/aliases")
                 message = f"the alias '{alias}' of checkpoint '{name}' is not there"
                 yield self.finding(place, alias, message, "publish it, or correct 'aliases' of the series")
-            elif _weights(one) != _weights(other):
-                message = f"its weights are not those of checkpoint '{name}', whose name it is said to be"
+            elif (difference := _difference(one, other, name)) is not None:
                 fix = "publish the right weights under it, or correct 'aliases' of the series"
-                yield self.finding(one.root, alias, message, fix)
+                yield self.finding(one.root, alias, difference, fix)
 
 
 def _aliases(release: ReleaseView) -> Iterator[tuple[Run, Repo, str, str, str]]:
@@ -269,8 +279,36 @@ def _aliases(release: ReleaseView) -> Iterator[tuple[Run, Repo, str, str, str]]:
                 yield run, repo, alias, name, plans.get(name, name)
 
 
-def _weights(listed: ListedRevision) -> dict[str, str | None]:
-    return {name: _digest(listed.files[name]) for name in all_weight_files(listed.files)}
+def _is_undeclared(release: ReleaseView, run: Run, name: str) -> bool:
+    """Whether the series is known to have no checkpoint of that name; not where it cannot be worked out."""
+    plans = release.plans(run)
+    if run.series is None or name in run.series.unplaced or name in run.series.revisions:
+        return False
+    return bool(plans or run.series.unplaced) and all(plan.name != name for plan in plans)
+
+
+def _difference(one: ListedRevision, other: ListedRevision, name: str) -> str | None:
+    """What tells the weights of an alias from those of its checkpoint; None too where one has no weights."""
+    (here, here_pickled), (there, there_pickled) = _weights(one), _weights(other)
+    if here and there:
+        differ = here != there
+    elif here_pickled and there_pickled:
+        differ = here_pickled != there_pickled
+    elif (here or here_pickled) and (there or there_pickled):
+        kinds = ("safetensors", "pickles") if here else ("pickles", "safetensors")
+        return f"its weights are {kinds[0]}, those of checkpoint '{name}' {kinds[1]}: nothing shows that they are equal"
+    else:
+        return None
+    return f"its weights are not those of checkpoint '{name}', whose name it is said to be" if differ else None
+
+
+def _weights(listed: ListedRevision) -> tuple[dict[str, str | None], dict[str, str | None]]:
+    """Digests of the weights by file: in safetensors files, and in pickles."""
+    tensors: dict[str, str | None] = {}
+    pickles: dict[str, str | None] = {}
+    for name in (name for name in all_weight_files(listed.files) if listed.files[name].bytes):
+        (tensors if name.endswith(".safetensors") else pickles)[name] = _digest(listed.files[name])
+    return tensors, pickles
 
 
 def _digest(file: RemoteFile) -> str | None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from open360.release.building import parts_held
 from open360.release.evidence.declared_names import read_names
-from open360.release.findings import EvidenceLevel, Finding, Location, Part
-from open360.release.hub_objects import Repo
+from open360.release.findings import EvidenceLevel, Finding, Location, Part, Severity
+from open360.release.hashing import TENSOR_SUFFIX
+from open360.release.hub_objects import RemoteFile, Repo
 from open360.release.listed_view import NO_MANIFEST, SeenCheckpoint
 from open360.release.rules.rule import SPEC_READ, CannotCheckError, Rule
 from open360.release.rules.storage import all_weight_files
@@ -22,6 +23,9 @@ from open360.schema.series import Series
 BUILD_AGAIN = "run 'dvc repro' to build what is missing, or correct the series"
 PUBLISH_IT = "publish it, or list it in 'missing' of the series with the reason"
 COMPLETE_IT = "build the checkpoint again and publish all of it, or declare what is there"
+STATE_SUFFIXES = (TENSOR_SUFFIX, ".pt", ".pth", ".bin", ".ckpt", ".npz", ".npy", ".pkl", ".pickle", ".distcp", ".h5")
+LEAST_STATE_BYTES = 64
+MAX_SHOWN = 5
 HOUSEKEEPING = frozenset({".gitattributes", ".gitignore", "README.md"})
 
 
@@ -31,7 +35,8 @@ class SeriesIncomplete(Rule):
     ## What it does
     Works out names, steps and tokens of all checkpoints from the spec and compares them, both ways, with the manifest,
     or with the branches and tags on the Hub where there is none. Checkpoints that the series lists as `missing`, with
-    the reason, are not asked for. A branch that differs in its token count only is told by another rule.
+    the reason, are not asked for. A branch that differs in its token count only is told by another rule. Names that
+    look like those of checkpoints and fit no series (`Step8`, `step32-v2`) are noted once for each repository.
 
     ## Why is this bad?
     Who studies training over time finds holes where checkpoints were promised, or reads steps and tokens off names
@@ -88,6 +93,16 @@ class SeriesIncomplete(Rule):
             message = f"it is called like a checkpoint of run '{run.name}', but its series does not declare it"
             fix = "remove it, or declare it in the series"
             yield self.finding(revision_root(repo, revision), revision, message, fix)
+        if found.alike:
+            names = ", ".join(f"'{name[:80]}'" for name in found.alike[:MAX_SHOWN])
+            more = len(found.alike) - MAX_SHOWN
+            message = f"a branch is called {names}, which no series declares"
+            if len(found.alike) > 1:
+                message = (
+                    f"branches are called {names}{f' and {more} more' if more > 0 else ''}: no series declares them"
+                )
+            note = self.finding(str(repo), repo.id, message, "remove what is no checkpoint, or declare it")
+            yield note.model_copy(update={"severity": Severity.NOTE})
 
     def _check_run(self, release: ReleaseView, run: Run, record: RunRecord) -> Iterator[Finding]:
         plans = {plan.name: plan for plan in release.plans(run)}
@@ -125,9 +140,9 @@ class MissingPart(Rule):
     """A checkpoint lacks a part that it needs.
 
     ## What it does
-    Looks for weights, `config.json` and a tokenizer in every checkpoint, and for optimizer state, RNG state and data
-    position where the series says so (`optimizer: always` or `final`). What the manifest says the checkpoint `holds`
-    must be among its files.
+    Looks for weights, `config.json` and a tokenizer in every checkpoint and behind each of its other names (`main`),
+    and for optimizer state, RNG state and data position in checkpoints where the series says so (`optimizer: always`
+    or `final`). What the manifest says the checkpoint `holds` must be among its files. Empty files count as missing.
 
     ## Why is this bad?
     Without optimizer and RNG state nobody can go on from the checkpoint or repeat the next segment; without the
@@ -150,9 +165,13 @@ class MissingPart(Rule):
     requires = frozenset({SPEC_READ})
     part = Part.CHECKPOINT
 
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints, and other names of them."""
+        return len(release.checkpoints) + len(release.aliased_checkpoints)
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
-        """One finding for each checkpoint."""
-        for checkpoints in release.checkpoints_by_run():
+        """One finding for each checkpoint or alias."""
+        for checkpoints in release.checkpoints_by_run([*release.checkpoints, *release.aliased_checkpoints]):
             last = max(checkpoint.step for checkpoint in checkpoints)
             if any(checkpoint.record is None for checkpoint in checkpoints):
                 for name in {name for checkpoint in checkpoints for name in checkpoint.files if _is_index(name)}:
@@ -169,20 +188,28 @@ class MissingPart(Rule):
 def _missing_parts(release: ReleaseView, checkpoint: SeenCheckpoint, *, is_last: bool) -> Iterator[str]:
     needed = _needed_parts(checkpoint, is_last=is_last)
     if checkpoint.record is not None:
-        held: set[str] = set(parts_held(checkpoint.files))
+        held: set[str] = set(parts_held(name for name, file in checkpoint.files.items() if file.bytes))
         yield from (part for part in dict.fromkeys([*needed, *checkpoint.record.holds]) if part not in held)
     else:
         weights = all_weight_files(checkpoint.files)
-        if not weights:
+        empty = [name for name in weights if not checkpoint.files[name].bytes]
+        if len(empty) == len(weights):
             yield "weights"
+        else:
+            yield from (f"weights in '{name}', which is empty" for name in empty)
         yield from (f"'{name}', which its index lists" for name in _missing_shards(release, checkpoint))
-        if "optimizer" in needed and not any("optim" in name for name in checkpoint.files):
+        if "optimizer" in needed and not any(_is_optimizer(name, file) for name, file in checkpoint.files.items()):
             yield "optimizer state, which the release says it does"
     names = {path for path in checkpoint.files if "/" not in path}
     if "config.json" not in names:
         yield "configuration (config.json)"
     if not names & {"tokenizer.json", "tokenizer.model", "vocab.json"}:
         yield "tokenizer"
+
+
+def _is_optimizer(name: str, file: RemoteFile) -> bool:
+    """Whether a file, by its name and size, holds optimizer state: tensors, not a note about them."""
+    return "optim" in name.lower() and name.endswith(STATE_SUFFIXES) and file.bytes >= LEAST_STATE_BYTES
 
 
 def _is_index(name: str) -> bool:
@@ -203,7 +230,7 @@ def _missing_shards(release: ReleaseView, checkpoint: SeenCheckpoint) -> list[st
 
 def _needed_parts(checkpoint: SeenCheckpoint, *, is_last: bool) -> list[str]:
     series = checkpoint.run.series
-    if series is None:
+    if series is None or checkpoint.alias_of is not None:
         return ["weights"]
     resumable = series.optimizer == "always" or (series.optimizer == "final" and is_last)
     if checkpoint.record is None and checkpoint.run.hub.optimizer is not None:

@@ -27,9 +27,10 @@ class ChunkUnlikeSiblings(Rule):
 
     ## What it does
     Compares files of one corpus that are made alike. By the listing: raw files have the same size but for the last one,
-    where nearly all others have; JSON lines with equally many declared rows differ little in bytes. At level `hashed`
-    the footers of Parquet files: the number of rows. At level `loaded` JSON lines are read, small files whole and of
-    large ones a part: the number of rows, the ids of each row, and the source of every row by its place.
+    where nearly all others have; JSON lines with equally many declared rows differ little in bytes; no file has the
+    digest of another one, unless it is declared as `repeated`. At level `hashed` the footers of Parquet files: the
+    number of rows. At level `loaded` JSON lines are read, small files whole and of large ones a part: the number of
+    rows, the ids of each row, and the source of every row by its place.
 
     ## Why is this bad?
     A chunk that was cut short, or made by another version of a script, shifts what a checkpoint has seen, or gives it
@@ -73,7 +74,7 @@ class ChunkUnlikeSiblings(Rule):
             {scan.corpus.name: scan for scan in scans(release)} if release.level.includes(EvidenceLevel.LOADED) else {}
         )
         for corpus, files, found in _families(release):
-            problems = dict(_unlike_in_size(corpus, files, found.files))
+            problems = dict(_unlike_in_size(corpus, files, found.files)) | dict(_repeats(release, files, found.files))
             if (
                 release.level.includes(EvidenceLevel.HASHED)
                 and corpus.row is not None
@@ -100,6 +101,20 @@ def _families(release: ReleaseView) -> list[tuple[Corpus, FileSet, CorpusFiles]]
 
 
 Problems = Iterator[tuple[str, str]]
+
+
+def _repeats(release: ReleaseView, files: FileSet, found: tuple[DataFile, ...]) -> Problems:
+    """Files with the bytes of one before them, by the listing; those that are declared to repeat are let be."""
+    owners: dict[str, str] = {}
+    for file in found:
+        if release.foreign is None or file.path is None or not file.bytes:
+            continue
+        listed, inside = release.foreign.locate(file.path)
+        digest = listed.files[inside].sha256 or listed.files[inside].git_id
+        if digest is not None and not any(f"/{file.name}".endswith(f"/{name}") for name in files.repeated):
+            owner = owners.setdefault(digest, file.name)
+            if owner != file.name:
+                yield file.name, f"holds the bytes of '{owner}'"
 
 
 def _unlike_in_size(corpus: Corpus, files: FileSet, found: tuple[DataFile, ...]) -> Problems:

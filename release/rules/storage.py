@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from open360.release.building import is_state, weight_files
 from open360.release.findings import EvidenceLevel, Finding, Part, Severity
+from open360.release.hub_objects import RemoteFile
 from open360.release.listed_view import SeenCheckpoint
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.view import ReleaseView
@@ -21,9 +22,11 @@ class RepeatedWeights(Rule):
 
     ## What it does
     Compares the digests of the weights of all checkpoints: those of the manifest, of what the target lists, and at
-    level `hashed` of the bytes. Nothing is downloaded for the first two. Checkpoints that are equal on purpose are
-    named in the series (`equal`); the first checkpoint of a run may equal its parent. Of equal ones, the checkpoint
-    that has an alias (`main`) is taken to be right, else the first.
+    level `hashed` of the bytes. Nothing is downloaded for the first two. Weights in several files are equal when all
+    files are; a single file that two checkpoints share is told as such, unless all checkpoints of the run share it
+    (embeddings that were frozen). Checkpoints that are equal on purpose are named in the series (`equal`); the first
+    checkpoint of a run may equal its parent. Of equal ones, the checkpoint that has an alias (`main`) is taken to be
+    right, else the first.
 
     ## Why is this bad?
     One of them is not what its name says: every result obtained with it is about another step.
@@ -48,19 +51,51 @@ class RepeatedWeights(Rule):
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint that holds the weights of another."""
         equal = [set(group) for run in release.spec.all_runs() if run.series is not None for group in run.series.equal]
-        digests = [(seen, sorted(set(_weight_digests(release, seen)))) for seen in release.checkpoints]
-        owners: dict[str, SeenCheckpoint] = {}
-        for seen, found in digests:
-            for digest in found:
-                if digest not in owners or (_has_alias(seen) and not _has_alias(owners[digest])):
-                    owners[digest] = seen
-        for seen, found in digests:
-            others = [owners[digest] for digest in found if owners[digest] is not seen]
-            owner = next((other for other in others if not _is_meant(seen, other, equal)), None)
-            if owner is not None:
-                message = f"its weights are those of '{owner.name}' (step {owner.step})"
+        weights = [(seen, _file_digests(release, seen)) for seen in release.checkpoints]
+        whole = [(seen, sorted(_weight_digests(seen, files))) for seen, files in weights]
+        parts = [(seen, sorted({digest for found in files for digest in found.values()})) for seen, files in weights]
+        owners, part_owners = _owners(whole), _owners(parts)
+        frozen = _shared_by_all(parts)
+        for (seen, found), (_, files) in zip(whole, weights, strict=True):
+            owner = _other_owner(seen, found, owners, equal)
+            message = f"its weights are those of '{owner.name}' (step {owner.step})" if owner is not None else None
+            for name, digest in () if owner is not None else _names_of_parts(files):
+                other = _other_owner(seen, [digest], part_owners, equal)
+                if other is not None and digest not in frozen[seen.run.name]:
+                    message = f"its file '{name}' is that of '{other.name}' (step {other.step})"
+                    break
+            if message is not None:
                 fix = "publish the right weights, or list both names in 'equal' of the series"
                 yield self.finding(release.place_of_checkpoint(seen, "tensors"), seen.name, message, fix)
+
+
+Digests = list[tuple[SeenCheckpoint, list[str]]]
+
+
+def _owners(digests: Digests) -> dict[str, SeenCheckpoint]:
+    """The checkpoint that each digest is taken to belong to."""
+    owners: dict[str, SeenCheckpoint] = {}
+    for seen, found in digests:
+        for digest in found:
+            if digest not in owners or (_has_alias(seen) and not _has_alias(owners[digest])):
+                owners[digest] = seen
+    return owners
+
+
+def _other_owner(
+    seen: SeenCheckpoint, found: list[str], owners: Mapping[str, SeenCheckpoint], equal: list[set[str]]
+) -> SeenCheckpoint | None:
+    others = (owners[digest] for digest in found if owners[digest] is not seen)
+    return next((other for other in others if not _is_meant(seen, other, equal)), None)
+
+
+def _shared_by_all(parts: Digests) -> dict[str, set[str]]:
+    """For each run the digests of files that all its checkpoints with weights hold."""
+    shared: dict[str, set[str]] = {}
+    for seen, found in parts:
+        if found:
+            shared[seen.run.name] = shared.get(seen.run.name, set(found)) & set(found)
+    return shared
 
 
 def _has_alias(seen: SeenCheckpoint) -> bool:
@@ -74,20 +109,39 @@ def _is_meant(seen: SeenCheckpoint, owner: SeenCheckpoint, equal: list[set[str]]
     return starts or any({owner.name, seen.name} <= group for group in equal)
 
 
-def _weight_digests(release: ReleaseView, checkpoint: SeenCheckpoint) -> Iterator[str]:
-    """Digests that only equal weights share."""
+def _weight_digests(checkpoint: SeenCheckpoint, files: list[dict[str, str]]) -> set[str]:
+    """Digests that only equal weights share: that of the tensors, and those of all files together."""
+    found = {checkpoint.record.tensors.weights} if checkpoint.record is not None else set()
+    return found | {"+".join(sorted(digests.values())) for digests in files}
+
+
+def _file_digests(release: ReleaseView, checkpoint: SeenCheckpoint) -> list[dict[str, str]]:
+    """Digests of the files that hold the weights: of the manifest or the revision; of the listing; of the bytes.
+
+    Each is there where it knows all of the files. Where there are safetensors files, pickles beside them do not count.
+    """
+    names = _chosen_files(checkpoint.files)
+    listed = {name: checkpoint.files[name] for name in names}
+    sources = [{name: file.sha256 or file.git_id for name, file in listed.items()}]
     if checkpoint.record is not None:
-        yield checkpoint.record.tensors.weights
-    for inside in all_weight_files(checkpoint.files):
-        file, path = checkpoint.files[inside], checkpoint.path(inside)
-        if file.sha256 is not None:
-            yield file.sha256
-        if checkpoint.record is not None and path in release.listing:
-            listed = release.listing[path].sha256
-            if listed is not None:
-                yield listed
-        if checkpoint.record is not None and release.level.includes(EvidenceLevel.HASHED) and path in release.digests:
-            yield release.digests[path].sha256
+        paths = {name: checkpoint.path(name) for name in names}
+        sources.append({name: release.listing[path].sha256 for name, path in paths.items() if path in release.listing})
+        if release.level.includes(EvidenceLevel.HASHED):
+            known = release.digests
+            sources.append({name: known[path].sha256 for name, path in paths.items() if path in known})
+    told = ({name: digest for name, digest in source.items() if digest is not None} for source in sources)
+    return [digests for digests in told if digests and len(digests) == len(names)]
+
+
+def _names_of_parts(files: list[dict[str, str]]) -> list[tuple[str, str]]:
+    """`(file, digest)` of each of several files that hold the weights together."""
+    return list(dict.fromkeys(item for found in files if len(found) > 1 for item in sorted(found.items())))
+
+
+def _chosen_files(files: Mapping[str, RemoteFile]) -> list[str]:
+    """The files that a loader takes the weights from: those in safetensors, else the pickles; none that are empty."""
+    names = [name for name in all_weight_files(files) if files[name].bytes]
+    return [name for name in names if name.endswith(".safetensors")] or names
 
 
 def all_weight_files(files: Iterable[str]) -> list[str]:
@@ -101,8 +155,8 @@ class PickleWeights(Rule):
     """A checkpoint is stored as a pickle.
 
     ## What it does
-    Looks for files such as `pytorch_model.bin`, `.pt`, `.ckpt` among the files of checkpoints, and for series of the
-    format `pickle`.
+    Looks for files such as `pytorch_model.bin`, `.pt`, `.ckpt` among the files of checkpoints and behind their other
+    names (`main`), and for series of the format `pickle`.
 
     ## Why is this bad?
     Loading a pickle can run any program that its author put in. Its bytes also change from save to save, so equal
@@ -125,12 +179,16 @@ class PickleWeights(Rule):
     requires = frozenset({SPEC_READ})
     part = Part.CHECKPOINT
 
+    def claims(self, release: ReleaseView) -> int:
+        """Checkpoints, and other names of them."""
+        return len(release.checkpoints) + len(release.aliased_checkpoints)
+
     def check(self, release: ReleaseView) -> Iterator[Finding]:
-        """One finding for each series, else for each checkpoint."""
+        """One finding for each series, else for each checkpoint or alias."""
         told: set[str] = set()
-        for checkpoint in release.checkpoints:
+        for checkpoint in [*release.checkpoints, *release.aliased_checkpoints]:
             run = checkpoint.run
-            if run.series is not None and run.series.storage(checkpoint.name)[0] == "pickle":
+            if run.series is not None and run.series.storage(checkpoint.declared_name)[0] == "pickle":
                 if run.name not in told:
                     told.add(run.name)
                     place = release.place(f"{release.run_pointer(run.name)}/series/format")
@@ -217,9 +275,8 @@ class Form(NamedTuple):
 
 
 def _form_of(checkpoint: SeenCheckpoint) -> Form | None:
-    files = all_weight_files(checkpoint.files)
-    tensors = [name for name in files if name.endswith(".safetensors")]
-    chosen = tensors or files
-    if not chosen:
-        return None
-    return Form("safetensors" if tensors else "pickles", len(chosen), sum(checkpoint.files[n].bytes for n in chosen))
+    chosen = _chosen_files(checkpoint.files)
+    if not chosen or any(not checkpoint.files[name].bytes for name in all_weight_files(checkpoint.files)):
+        return None  # empty files are missing parts, which another rule tells
+    form = "safetensors" if chosen[0].endswith(".safetensors") else "pickles"
+    return Form(form, len(chosen), sum(checkpoint.files[name].bytes for name in chosen))

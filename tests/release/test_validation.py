@@ -126,6 +126,11 @@ def test_what_a_folder_cannot_show_does_not_count_against_it(tiny: Path) -> None
     assert report.dial.degrees == 360.0
 
 
+def test_a_folder_has_no_revisions_to_pin(tiny: Path) -> None:
+    outcomes = {outcome.code: outcome for outcome in _validate(tiny).outcomes}
+    assert (outcomes["HUB002"].claims, outcomes["HUB002"].broken) == (0, 0)
+
+
 def test_all_claims_of_a_rule_with_endless_findings_are_broken(tiny: Path) -> None:
     class Endless(Rule):
         """Nothing is right."""

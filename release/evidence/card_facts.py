@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
-import license_expression
-
+from open360.release.license_expressions import parse_license
 from open360.schema.errors import SpecError
 from open360.schema.serialization import parse_yaml
 
@@ -44,11 +42,6 @@ def words(value: object) -> list[str]:
     return [word.strip() for word in listed[:MAX_WORDS] if isinstance(word, str) and 0 < len(word.strip()) <= 200]
 
 
-@cache
-def _spdx() -> license_expression.Licensing:
-    return license_expression.get_spdx_licensing()
-
-
 def spdx_of(value: object) -> str | None:
     """The SPDX expression that the Hub's `license` of a card means; None when it says none.
 
@@ -63,10 +56,10 @@ def _spdx_id(word: str) -> str:
     known = HUB_LICENSES.get(word.lower())
     if known is not None:
         return known
-    try:
-        return str(_spdx().parse(word, validate=True, simple=True))
-    except license_expression.ExpressionError:
+    parsed = parse_license(word, known=True)
+    if parsed is None:
         return f"LicenseRef-{re.sub(r'[^A-Za-z0-9.-]+', '-', word).strip('-') or 'unnamed'}"
+    return str(parsed)
 
 
 def architecture_of(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,9 @@ that the Model Openness Framework was written along.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
-import license_expression
+from open360.release.license_expressions import licensing, parse_license
 
 _OSI_APPROVED = """
 0BSD AAL AFL-1.1 AFL-1.2 AFL-2.0 AFL-2.1 AFL-3.0 AGPL-3.0 AGPL-3.0-only AGPL-3.0-or-later Apache-1.1
@@ -49,28 +48,19 @@ OPEN_DATA = frozenset(_OPEN_DATA.split())
 OPEN = OSI_APPROVED | FREE_BY_FSF | OPEN_DATA
 
 
-@cache
-def _spdx() -> license_expression.Licensing:
-    return license_expression.get_spdx_licensing()
-
-
 def is_open(expression: str, among: frozenset[str] = OPEN) -> bool:
     """Whether an SPDX expression grants terms of `among`: all licences of an `AND`, one of an `OR`.
 
     An exception (`WITH`) only adds permissions. What cannot be read as an expression is not open.
     """
-    try:
-        parsed = _spdx().parse(expression)
-    except license_expression.ExpressionError:
-        return False
+    parsed = parse_license(expression)
     return parsed is not None and _holds(parsed, {name.casefold() for name in among})
 
 
 def _holds(node: Any, among: set[str]) -> bool:
-    licensing = _spdx()
-    if isinstance(node, licensing.AND):
+    if isinstance(node, licensing().AND):
         return all(_holds(part, among) for part in node.args)
-    if isinstance(node, licensing.OR):
+    if isinstance(node, licensing().OR):
         return any(_holds(part, among) for part in node.args)
     symbol = getattr(node, "license_symbol", node)
     return str(symbol.key).casefold() in among

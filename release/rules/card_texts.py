@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from open360.release.evidence.card_licenses import MAX_CARD_BYTES, front_matter, licenses_of, statements
 from open360.release.findings import EvidenceLevel, Finding, Location, Part
 from open360.release.hub_objects import Repo
-from open360.release.rules.licenses import LICENSE_UNKNOWN, license_ids
+from open360.release.license_expressions import license_ids
+from open360.release.rules.licenses import LICENSE_UNKNOWN
 from open360.release.rules.rule import SPEC_READ, CannotCheckError, Rule
 from open360.release.survey import ListedRevision
 from open360.release.view import ReleaseView

@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from functools import cache
-
-import license_expression
 
 from open360.release.findings import Finding, Part
+from open360.release.license_expressions import license_ids, unknown_ids
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.view import ReleaseView
 
 LICENSE_MISSING, LICENSE_UNKNOWN = "LIC001", "LIC002"
 PARTS = ("weights", "data", "code")
 WITHOUT_CONDITIONS = frozenset({"CC0-1.0", "PDDL-1.0", "Unlicense", "0BSD", "MIT-0"})
-_OWN_ID = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
-
-
-@cache
-def _spdx() -> license_expression.Licensing:
-    return license_expression.get_spdx_licensing()
-
-
-def _unknown_ids(expression: str) -> list[str]:
-    """What SPDX does not know in an expression; the whole of it when it is malformed."""
-    found = _spdx().validate(expression)
-    unknown = [symbol for symbol in found.invalid_symbols if symbol and not _OWN_ID.fullmatch(symbol)]
-    malformed = bool(found.errors) and not any(found.invalid_symbols)
-    return [expression] if malformed else unknown
-
-
-def license_ids(expression: str) -> frozenset[str]:
-    """The licences that an expression names."""
-    try:
-        return frozenset(str(key) for key in _spdx().license_keys(expression, unique=True))
-    except license_expression.ExpressionError:
-        return frozenset()
 
 
 def _declared(release: ReleaseView) -> Iterator[tuple[str, str, str | None]]:
@@ -117,7 +92,7 @@ class UnknownSpdxId(Rule):
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each expression that SPDX cannot read."""
         for pointer, whose, found in _stated(release):
-            unknown = _unknown_ids(found) if found is not None else []
+            unknown = unknown_ids(found) if found is not None else []
             if unknown:
                 message = f"the licence of '{whose}' is no SPDX expression: {', '.join(unknown)} is unknown"
                 fix = "write ids of https://spdx.org/licenses/, or 'LicenseRef-<name>' for one's own"

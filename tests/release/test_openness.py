@@ -10,10 +10,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from open360.release.evidence.card_facts import spdx_of
 from open360.release.findings import EvidenceLevel, Finding, Location, Report, Severity
+from open360.release.license_expressions import license_ids, unknown_ids
 from open360.release.local_hub import running_hub
 from open360.release.opening import open_any_target
 from open360.release.reports.mof_file import mof_file
@@ -161,8 +163,18 @@ def test_an_expression_is_open_when_its_terms_are(expression: str, expected: boo
 
 
 @given(st.text(alphabet="AMITNDOR()+- .0123456789", max_size=40))
+@example("()")
+@example("MIT OR ( )")
 def test_no_text_makes_the_reading_of_licences_fail(text: str) -> None:
     assert is_open(text) in (True, False)
+    assert isinstance(license_ids(text), frozenset)
+    assert all(isinstance(name, str) for name in unknown_ids(text))
+    assert spdx_of(text) is None or isinstance(spdx_of(text), str)
+
+
+def test_empty_brackets_are_no_licence() -> None:
+    assert unknown_ids("MIT OR ()") == ["MIT OR ()"]
+    assert spdx_of("()") == "LicenseRef-unnamed"
 
 
 # What a release shows

@@ -33,8 +33,9 @@ lint: setup
 types: setup
 	mypy -p open360.schema -p open360.release -p open360.trainer -p open360.pipelines
 
+# Files that share what they build stay together, one worker for each core.
 test: lint types
-	pytest -m 'not long'
+	pytest -m 'not long' --numprocesses auto --maxprocesses 4 --dist loadscope
 
 test-long: setup
 	pytest -m long

@@ -28,7 +28,7 @@ release: setup
 lint: setup
 	ruff check .
 	ruff format --check .
-	lint-imports --no-cache
+	PYTHONPATH=.types lint-imports --no-cache
 
 types: setup
 	mypy -p open360.schema -p open360.release -p open360.trainer -p open360.pipelines
@@ -38,7 +38,7 @@ test: lint types
 	pytest -m 'not long' --numprocesses auto --maxprocesses 4 --dist loadscope
 
 test-long: setup
-	pytest -m long
+	pytest -m long --numprocesses auto --maxprocesses 4 --dist loadscope
 
 bench: setup
 	python -P bench/run.py

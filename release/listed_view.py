@@ -202,6 +202,11 @@ class ListedView(Declarations):
                         alias_of=name,
                     )
 
+    @property
+    def named_checkpoints(self) -> list[SeenCheckpoint]:
+        """Checkpoints, and other names of them."""
+        return [*self.checkpoints, *self.aliased_checkpoints]
+
     @cached_property
     def loaded_checkpoints(self) -> list[SeenCheckpoint]:
         """The sample of them whose content is looked at."""

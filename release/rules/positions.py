@@ -189,12 +189,12 @@ class ConfigDiffers(Rule):
 
     def claims(self, release: ReleaseView) -> int:
         """Checkpoints, and other names of them."""
-        return len(release.checkpoints) + len(release.aliased_checkpoints)
+        return len(release.named_checkpoints)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint or alias."""
         close = release.level.includes(EvidenceLevel.HASHED)
-        everything = [*release.checkpoints, *release.aliased_checkpoints]
+        everything = release.named_checkpoints
         release.fetch("config.json", everything)
         usual = _usual_configurations(release, close=close)
         for checkpoint in everything:
@@ -280,11 +280,11 @@ class TokenizerDiffers(Rule):
 
     def claims(self, release: ReleaseView) -> int:
         """Checkpoints, and other names of them."""
-        return len(release.checkpoints) + len(release.aliased_checkpoints)
+        return len(release.named_checkpoints)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint or alias."""
-        for checkpoints in release.checkpoints_by_run([*release.checkpoints, *release.aliased_checkpoints]):
+        for checkpoints in release.checkpoints_by_run(release.named_checkpoints):
             expected = _declared_tokenizer(release, checkpoints[0])
             for name in TOKENIZER_FILES:
                 contents = Counter(

@@ -167,11 +167,11 @@ class MissingPart(Rule):
 
     def claims(self, release: ReleaseView) -> int:
         """Checkpoints, and other names of them."""
-        return len(release.checkpoints) + len(release.aliased_checkpoints)
+        return len(release.named_checkpoints)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint or alias."""
-        for checkpoints in release.checkpoints_by_run([*release.checkpoints, *release.aliased_checkpoints]):
+        for checkpoints in release.checkpoints_by_run(release.named_checkpoints):
             last = max(checkpoint.step for checkpoint in checkpoints)
             if any(checkpoint.record is None for checkpoint in checkpoints):
                 for name in {name for checkpoint in checkpoints for name in checkpoint.files if _is_index(name)}:

@@ -28,7 +28,7 @@ release: setup
 lint: setup
 	ruff check .
 	ruff format --check .
-	PYTHONPATH=.types lint-imports --no-cache
+	lint-imports --no-cache
 
 types: setup
 	mypy -p open360.schema -p open360.release -p open360.trainer -p open360.pipelines

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 from open360.release.evidence.addresses import AddressError
 from open360.release.evidence.evaluation_records import (
@@ -21,6 +20,7 @@ from open360.release.evidence.evaluation_records import (
     read_records,
     stream_of,
 )
+from open360.release.evidence.once import once
 from open360.release.hub_objects import Repo
 from open360.release.remote_listing import at_once
 from open360.release.survey import revision_root
@@ -93,17 +93,13 @@ def declared_records(release: ReleaseView) -> list[tuple[int, SeenCheckpoint, st
     return list(_expected(release))
 
 
-_MEASURED: WeakKeyDictionary[ReleaseView, list[Measurement]] = WeakKeyDictionary()
-
-
+@once
 def measurements(release: ReleaseView) -> list[Measurement]:
     """Every declared evaluation of every checkpoint that is there; of the records a sample. Each file is read once.
 
     Raises CannotCheckError, and HubError.
     """
-    if release not in _MEASURED:
-        _MEASURED[release] = list(_measure(release))
-    return _MEASURED[release]
+    return list(_measure(release))
 
 
 def _measure(release: ReleaseView) -> Iterator[Measurement]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from open360.release.evidence.addresses import AddressError, AddressState, Gone, There
 from open360.release.evidence.foreign_data import files_of, listed_repository, row_bytes
+from open360.release.evidence.once import once
 from open360.release.order.npy_header import HEAD_BYTES, has_npy_header, parse_npy_header
 from open360.release.order.permutation import MAX_ENTRIES, PermutationCheck
 from open360.release.order.spans import OrderError, Shards
@@ -60,20 +61,18 @@ class OrderFile:
         return self.part in ("indices", "shuffle")
 
 
-_FOUND: WeakKeyDictionary[ReleaseView, list[OrderFile]] = WeakKeyDictionary()
 _READ: WeakKeyDictionary[ReleaseView, dict[str, IndexContent | OrderError]] = WeakKeyDictionary()
 
 
+@once
 def order_files(release: ReleaseView) -> list[OrderFile]:
     """Every index file that the spec names, once, whether it is there or not. Raises CannotCheckError for a folder."""
-    if release not in _FOUND:
-        found: dict[str, OrderFile] = {}
-        for run in release.spec.all_runs():
-            if isinstance(run.order, PermutationFileOrder):
-                for file in _files(release, run, run.order):
-                    found.setdefault(file.name, file)
-        _FOUND[release] = list(found.values())
-    return _FOUND[release]
+    found: dict[str, OrderFile] = {}
+    for run in release.spec.all_runs():
+        if isinstance(run.order, PermutationFileOrder):
+            for file in _files(release, run, run.order):
+                found.setdefault(file.name, file)
+    return list(found.values())
 
 
 def _files(release: ReleaseView, run: Run, order: PermutationFileOrder) -> Iterator[OrderFile]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from urllib.parse import urljoin
-from weakref import WeakKeyDictionary
 
 from open360.release.evidence.addresses import AddressState, Gone, There, Unreachable
 from open360.release.evidence.declared_addresses import AddressGroup, address_groups
+from open360.release.evidence.once import once
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.listed_view import CannotCheckError
 from open360.release.rules.rule import SPEC_READ, Rule
@@ -18,7 +18,6 @@ FILES_OF_A_CHECKPOINT = ("config.yaml", ".metadata.json", "config.json", "model.
 FOLDERS_TRIED = 8  # folders of a group in which every one of these files is looked for
 
 States = dict[str, AddressState]
-_LOOKED: WeakKeyDictionary[ReleaseView, list[tuple[AddressGroup, States]]] = WeakKeyDictionary()
 
 
 class DeadAddress(Rule):
@@ -85,12 +84,11 @@ def _answered(state: AddressState) -> bool:
     return isinstance(state, There | Gone)
 
 
+@once
 def _looked_at(release: ReleaseView) -> list[tuple[AddressGroup, States]]:
     """Every group with the state of its (sampled) addresses. Raises CannotCheckError for a folder."""
-    if release not in _LOOKED:
-        _ = release.addresses
-        _LOOKED[release] = [(group, _states(release, group)) for group in address_groups(release)]
-    return _LOOKED[release]
+    _ = release.addresses
+    return [(group, _states(release, group)) for group in address_groups(release)]
 
 
 def _states(release: ReleaseView, group: AddressGroup) -> States:

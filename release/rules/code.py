@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from open360.release.evidence.lock_files import MAX_LOCK_BYTES, open_lines
+from open360.release.evidence.once import once
 from open360.release.findings import EvidenceLevel, Finding, Location, Part, Severity
 from open360.release.rules.rule import BOTH, SPEC_READ, CannotCheckError, Rule
 from open360.release.survey import revision_root
@@ -212,6 +213,7 @@ def _declared_locks(release: ReleaseView) -> list[str]:
     return list(dict.fromkeys(code.lock for code in release.spec.code if code.lock is not None))
 
 
+@once
 def _locks(release: ReleaseView) -> dict[str, list[tuple[int, str]]]:
     """Open lines of every lock that is there and in a known format."""
     roots = [""]

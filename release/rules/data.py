@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 from open360.release.corpus.id_tally import IdTally
 from open360.release.evidence.data_scan import special_ids as declared_special_ids
+from open360.release.evidence.once import once
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.rows import ChunkFileError, ChunkProblem, StepTable, verify_chunk
 from open360.release.rules.rule import Rule
@@ -123,14 +123,10 @@ class ChunkLook:
     tally: IdTally
 
 
-_LOOKS: WeakKeyDictionary[ReleaseView, list[ChunkLook]] = WeakKeyDictionary()
-
-
+@once
 def looks(release: ReleaseView) -> list[ChunkLook]:
     """Every chunk that is there and intact, read once for all rules. The manifest has to be readable."""
-    if release not in _LOOKS:
-        _LOOKS[release] = list(_look(release))
-    return _LOOKS[release]
+    return list(_look(release))
 
 
 def _look(release: ReleaseView) -> Iterator[ChunkLook]:
@@ -222,14 +218,10 @@ class _Comparison:
     whole: bool
 
 
-_COMPARED: WeakKeyDictionary[ReleaseView, list[_Comparison]] = WeakKeyDictionary()
-
-
+@once
 def _compared(release: ReleaseView) -> list[_Comparison]:
-    """Every checkpoint with a trace and a chunk, read once."""
-    if release not in _COMPARED:
-        _COMPARED[release] = list(_compare(release))
-    return _COMPARED[release]
+    """Every checkpoint with a trace and a chunk."""
+    return list(_compare(release))
 
 
 def _compare(release: ReleaseView) -> Iterator[_Comparison]:

@@ -9,6 +9,7 @@ from open360.release.corpus.id_tally import IdTally
 from open360.release.evidence.data_scan import scans
 from open360.release.evidence.data_scan import special_ids as declared_special_ids
 from open360.release.evidence.foreign_data import declared_files, files_of
+from open360.release.evidence.once import once
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.listed_view import CannotCheckError
 from open360.release.rules.data import looks, special_ids, vocabulary_of
@@ -35,6 +36,7 @@ class _Read:
         return bool(self.wanted) and self.tally.ids > 0 and (self.whole or self.tally.ids >= ENOUGH_IDS)
 
 
+@once
 def _read(release: ReleaseView) -> list[_Read]:
     """Every corpus of which rows were read. Raises CannotCheckError when there are no rows that could be."""
     indices = {corpus.name: index for index, corpus in enumerate(release.spec.corpora)}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from open360.release.building import POSITION_FILE
+from open360.release.evidence.once import once
 from open360.release.evidence.run_configurations import (
     MAX_COMPARED_BYTES,
     UsualConfiguration,
@@ -26,13 +27,16 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.tx
 TRAIN_AGAIN = "build the checkpoint again, or publish the right one under this name"
 
 
-def _positions(release: ReleaseView) -> Iterator[tuple[str, CheckpointRecord, str, dict[str, Any]]]:
+@once
+def _positions(release: ReleaseView) -> list[tuple[str, CheckpointRecord, str, dict[str, Any]]]:
     """Checkpoints of ours with an intact position: run, record, and the position's path and content."""
+    found = []
     for seen in release.loaded_checkpoints:
         path = seen.path(POSITION_FILE)
         if seen.record is not None and release.intact(path):
             content = release.document(path)
-            yield seen.run.name, seen.record, path, content if isinstance(content, dict) else {}
+            found.append((seen.run.name, seen.record, path, content if isinstance(content, dict) else {}))
+    return found
 
 
 class SwappedCheckpoint(Rule):
@@ -67,7 +71,7 @@ class SwappedCheckpoint(Rule):
 
     def unseen(self, release: ReleaseView) -> int:
         """Those of them outside the sample, or without an intact position."""
-        return self.claims(release) - len(list(_positions(release)))
+        return self.claims(release) - len(_positions(release))
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each checkpoint whose position is that of another."""
@@ -118,7 +122,7 @@ class WrongParent(Rule):
 
     def unseen(self, release: ReleaseView) -> int:
         """Checkpoints outside the sample, or without an intact position."""
-        return self.claims(release) - len(list(_positions(release)))
+        return self.claims(release) - len(_positions(release))
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each digest that differs."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from open360.release.evidence.evaluation_records import EvaluationRecord
 from open360.release.evidence.measurements import declared_records, evaluation_name, measurements
+from open360.release.evidence.once import once
 from open360.release.evidence.score_jumps import LEAST_WITH_STDERR, LEAST_WITHOUT, Point, judged, jumps
 from open360.release.findings import EvidenceLevel, Finding, Part, Severity
 from open360.release.listed_view import SeenCheckpoint
@@ -154,6 +155,7 @@ class ScoreJumps(Rule):
             yield self.finding(release.place_of_checkpoint(seen), seen.name, f"{jumped[0]}{more}", fix)
 
 
+@once
 def _claimed(release: ReleaseView) -> dict[tuple[str, str], set[tuple[str, int, str, str]]]:
     """Scores that can be judged when all records are read: by run and checkpoint, as (run, evaluation, metric, name).
 
@@ -175,6 +177,7 @@ def _claimed(release: ReleaseView) -> dict[tuple[str, str], set[tuple[str, int, 
     return found
 
 
+@once
 def _curves(release: ReleaseView) -> dict[tuple[str, int, str], list[tuple[SeenCheckpoint, Point]]]:
     """Points by step, for each run, evaluation and metric."""
     curves: dict[tuple[str, int, str], list[tuple[SeenCheckpoint, Point]]] = defaultdict(list)

@@ -181,12 +181,12 @@ class PickleWeights(Rule):
 
     def claims(self, release: ReleaseView) -> int:
         """Checkpoints, and other names of them."""
-        return len(release.checkpoints) + len(release.aliased_checkpoints)
+        return len(release.named_checkpoints)
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each series, else for each checkpoint or alias."""
         told: set[str] = set()
-        for checkpoint in [*release.checkpoints, *release.aliased_checkpoints]:
+        for checkpoint in release.named_checkpoints:
             run = checkpoint.run
             if run.series is not None and run.series.storage(checkpoint.declared_name)[0] == "pickle":
                 if run.name not in told:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from open360.release.building import OPTIMIZER_FILE, weight_files
+from open360.release.evidence.once import once
 from open360.release.findings import EvidenceLevel, Finding, Part
 from open360.release.hashing import tensors_digest_of
 from open360.release.listed_view import SeenCheckpoint
@@ -12,7 +13,7 @@ from open360.release.rules.architectures import expected_shapes, ignorable
 from open360.release.rules.rule import SPEC_READ, Rule
 from open360.release.view import ReleaseView
 from open360.schema.digests import TensorFileError, TensorSpan
-from open360.schema.manifest import CheckpointRecord
+from open360.schema.manifest import CheckpointRecord, RunRecord
 from open360.schema.run import Run
 
 WRONG_SHAPES, UNREADABLE = "CKP011", "CKP015"
@@ -102,20 +103,29 @@ class WrongTensorsDigest(Rule):
 
     def unseen(self, release: ReleaseView) -> int:
         """Checkpoints of which a file is not intact, or not on this disk where it has to be."""
-        return sum(
-            any(_digest(release, paths) is None for _, paths, _ in _parts_of(checkpoint))
-            for _, checkpoint in release.built_checkpoints()
-        )
+        return sum(any(found is None for _, _, found in parts) for _, _, parts in _compared(release))
 
     def check(self, release: ReleaseView) -> Iterator[Finding]:
         """One finding for each digest that differs."""
-        for run, checkpoint in release.built_checkpoints():
-            for part, paths, expected in _parts_of(checkpoint):
-                found = _digest(release, paths)
+        for run, checkpoint, parts in _compared(release):
+            for part, expected, found in parts:
                 if found is not None and found != expected:
                     message = f"expected the tensors digest {expected} of its {part}, found {found}"
                     place = release.place_of(run, checkpoint, f"tensors/{part}")
                     yield self.finding(place, checkpoint.name, message, "run 'dvc repro manifest'")
+
+
+@once
+def _compared(release: ReleaseView) -> list[tuple[RunRecord, CheckpointRecord, list[tuple[str, str, str | None]]]]:
+    """Every checkpoint with `(part, tensors digest by the manifest, digest of what is there)`."""
+    return [
+        (
+            run,
+            checkpoint,
+            [(part, expected, _digest(release, paths)) for part, paths, expected in _parts_of(checkpoint)],
+        )
+        for run, checkpoint in release.built_checkpoints()
+    ]
 
 
 def _parts_of(checkpoint: CheckpointRecord) -> list[tuple[str, list[str], str]]:
